@@ -1,0 +1,1 @@
+"""Unit profiles, found by name."""

@@ -1,0 +1,1 @@
+"""Ports: serial, pseudo terminal, camera transport."""

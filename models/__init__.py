@@ -1,0 +1,1 @@
+"""Floor 2: models, their manifests, backends, pre- and post-processing."""

@@ -1,0 +1,1 @@
+"""Decoders: pure functions from output tensors to detections."""

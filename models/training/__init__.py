@@ -1,0 +1,1 @@
+"""Committed training scripts and the procedural data they use."""

@@ -1,0 +1,1 @@
+"""Floor 4: reusable nodes, simulated worlds and ready graphs."""

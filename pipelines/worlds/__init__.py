@@ -1,0 +1,1 @@
+"""Simulated worlds: plants and renderers joined to emulators."""

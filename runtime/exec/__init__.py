@@ -1,0 +1,1 @@
+"""Executors of a plan: real time, virtual time."""

@@ -1,0 +1,1 @@
+"""From a graph to a plan: lanes, order, edges, generated stepping code."""

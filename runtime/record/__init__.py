@@ -1,0 +1,1 @@
+"""Recorder, reader and replay."""

@@ -1,0 +1,5 @@
+"""`python -m haihe`."""
+
+from haihe.cli import main
+
+raise SystemExit(main())
