@@ -6,7 +6,7 @@ clock, so the same device runs on a port, on an emulator in virtual time, and in
 """
 
 from collections.abc import Generator
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -84,6 +84,14 @@ class BusDevice(Protocol):
 
     def write(self, decision: Decision) -> Transaction[None]:
         """Carry out what the guard decided."""
+        ...
+
+    def snapshot(self) -> tuple[Any, ...]:
+        """What it remembers between transactions, small and picklable."""
+        ...
+
+    def restore(self, state: tuple[Any, ...]) -> None:
+        """Restore what `snapshot` gave."""
         ...
 
 

@@ -1,0 +1,126 @@
+"""Binding: graph + unit -> devices, guards and ports. Through names only: drivers are found in
+the registry, never imported from here.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from haihe.boards.unit import DeviceProfile, UnitFile
+from haihe.runtime import registry
+from haihe.runtime.errors import BoardError
+from haihe.runtime.graph import DeviceUse, Graph
+from haihe.runtime.guard.guard import Guard
+from haihe.runtime.io import BusDevice, StreamDevice
+from haihe.runtime.plan.build import DeviceTiming
+from haihe.runtime.plan.model import Plan
+
+
+@dataclass(frozen=True)
+class BoundDevice:
+    """A role with its driver and checked options; makes fresh device objects."""
+
+    role: str
+    profile: DeviceProfile
+    spec: Any  # the driver's DriverSpec
+    options: Any
+
+    @property
+    def baud(self) -> int:
+        """Of a serial link, in bit/s."""
+        return int(self.profile.baud or self.spec.baud)
+
+    def make(self) -> Any:
+        """A new device object."""
+        return self.spec.make(self.options)
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A graph bound to a unit."""
+
+    graph: Graph
+    unit: UnitFile
+    devices: Mapping[str, BoundDevice]
+
+    def timings(self) -> dict[str, DeviceTiming]:
+        """What the plan needs of each device."""
+        return {
+            role: DeviceTiming(round(device.profile.cycle * 1e9))
+            for role, device in self.devices.items()
+        }
+
+    def buses(self, plan: Plan) -> dict[str, tuple[BusDevice, Guard | None]]:
+        """New bus devices with their guards, for one run of the plan."""
+        made: dict[str, tuple[BusDevice, Guard | None]] = {}
+        for lane in plan.lanes:
+            for bus in lane.task.buses:
+                bound = self.devices[bus.role]
+                device = bound.make()
+                guard = None
+                if bus.command_edge >= 0:
+                    guard = self._guard(bound, device, lane.task.every_ns)
+                made[bus.role] = (device, guard)
+        return made
+
+    def streams(self, plan: Plan) -> dict[str, StreamDevice]:
+        """New stream devices, for one run."""
+        return {role: self.devices[role].make() for role in plan.streams}
+
+    def _guard(self, bound: BoundDevice, device: Any, period_ns: int) -> Guard:
+        profile = bound.profile.guard
+        where = f"{bound.profile.where}"
+        if profile is None:
+            raise BoardError(
+                f"{where}: {bound.role} is commanded but has no guard. An actuator states its "
+                "limits, safe action, command age and what happens when the host dies: add "
+                "`guard:` (see docs/units.md)."
+            )
+        joints = tuple(device.joints)
+        if set(profile.joints) != set(joints):
+            raise BoardError(
+                f"{profile.where}: guard.joints names {', '.join(sorted(profile.joints))}; the "
+                f"driver has {', '.join(sorted(joints))}. Give every joint its limits."
+            )
+        rules = tuple(profile.joints[name].rule(name) for name in joints)
+        age = round(profile.command_age * 1e9)
+        return Guard(rules, age, period_ns, profile.on_stale == "latch")
+
+
+def bind(graph: Graph, unit: UnitFile) -> Binding:
+    """Bind every role of the graph; raises BoardError with the unit's file and line."""
+    devices: dict[str, BoundDevice] = {}
+    for role, use in graph.devices.items():
+        profile = unit.unit.devices.get(role)
+        if profile is None:
+            raise BoardError(
+                f"{unit.file}: unit {unit.unit.unit} has no device in the role {role!r} (wanted at "
+                f"{use.line}). It has: {', '.join(unit.unit.devices)}."
+            )
+        devices[role] = _bind_device(role, use, profile, unit)
+    return Binding(graph, unit, devices)
+
+
+def _bind_device(role: str, use: DeviceUse, profile: DeviceProfile, unit: UnitFile) -> BoundDevice:
+    try:
+        spec = registry.load("driver", profile.driver, BoardError)
+    except BoardError as exc:
+        raise BoardError(f"{profile.where.at('driver')}: {exc}") from exc
+    if spec.kind != use.kind.name:
+        raise BoardError(
+            f"{profile.where.at('driver')}: {profile.driver} is a driver of {spec.kind}; "
+            f"{use.line} wants {use.kind.name} in the role {role!r}."
+        )
+    options = unit.options(spec.options, "devices", role, "options")
+    return BoundDevice(role, profile, spec, options)
+
+
+def replace_driver(binding: Binding, role: str, spec: Any, options: Any) -> Binding:
+    """The same binding with another driver in a role (a video file, a simulated camera)."""
+    old = binding.devices[role]
+    devices = dict(binding.devices)
+    devices[role] = BoundDevice(role, old.profile, spec, options)
+    return Binding(binding.graph, binding.unit, devices)
+
+
+OpenPort = Callable[[BoundDevice], Any]

@@ -1,0 +1,100 @@
+"""V4L2/UVC cameras through OpenCV. Unproven on hardware: no camera on the machines it was made on.
+
+The reader thread takes every frame, so the newest one wins; the stamp is the kernel's (monotonic,
+as OpenCV's V4L2 backend gives it in CAP_PROP_POS_MSEC) when it is plausible, else the moment of
+the grab. Source: OpenCV videoio cap_v4l.cpp; V4L2 buffer timestamps are CLOCK_MONOTONIC by default.
+"""
+
+import contextlib
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from haihe.drivers.device import DriverSpec
+from haihe.runtime.clock import SECOND, now_ns, sleep
+from haihe.runtime.errors import DeviceError
+from haihe.runtime.types import Image, Intrinsics
+
+
+@dataclass(frozen=True)
+class V4l2Options:
+    """device: number or path. size (width, height) and fps are requests; format is a FourCC.
+    intrinsics: from a calibration, for bearings."""
+
+    device: str = "0"
+    size: tuple[int, int] | None = None
+    fps: float = 0.0
+    format: str = ""
+    intrinsics: Intrinsics | None = None
+
+
+class V4l2Camera:
+    """A stream device; a camera that fails while running is opened again after a second."""
+
+    def __init__(self, options: V4l2Options) -> None:
+        self.options = options
+        self.failures = 0
+        self._capture: Any = None
+        self._lock = threading.Lock()
+
+    def open(self) -> None:
+        """Open it. Raises DeviceError."""
+        import cv2
+
+        options = self.options
+        device: Any = int(options.device) if options.device.isdecimal() else options.device
+        capture = cv2.VideoCapture(device, cv2.CAP_V4L2)
+        if not capture.isOpened():
+            raise DeviceError(
+                f"camera.v4l2: {options.device} cannot be opened. Is it there (ls /dev/video*), "
+                "may you read it (group video), is another program using it?"
+            )
+        if options.format:
+            capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*options.format))
+        if options.size is not None:
+            capture.set(cv2.CAP_PROP_FRAME_WIDTH, options.size[0])
+            capture.set(cv2.CAP_PROP_FRAME_HEIGHT, options.size[1])
+        if options.fps:
+            capture.set(cv2.CAP_PROP_FPS, options.fps)
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        self._capture = capture
+
+    def read(self, timeout_s: float) -> tuple[Image, int] | None:
+        """Wait for the next frame: (image, capture stamp)."""
+        import cv2
+
+        with self._lock:
+            if self._capture is None or not self._capture.grab():
+                self.failures += 1
+                self._reopen()
+                return None
+            stamp = now_ns()
+            kernel = round(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+            if 0 <= stamp - kernel < SECOND:
+                stamp = kernel
+            ok, data = self._capture.retrieve()
+        return (Image(data, self.options.intrinsics), stamp) if ok else None
+
+    def _reopen(self) -> None:
+        if self._capture is not None:
+            self._capture.release()
+            self._capture = None
+        sleep(1.0)
+        with contextlib.suppress(DeviceError):  # counted; the next read tries again
+            self.open()
+
+    def close(self) -> None:
+        """Release it."""
+        with self._lock:
+            if self._capture is not None:
+                self._capture.release()
+                self._capture = None
+
+
+SPEC = DriverSpec(
+    kind="camera",
+    summary="V4L2/UVC camera (unproven on hardware)",
+    options=V4l2Options,
+    make=V4l2Camera,
+    link="stream",
+)

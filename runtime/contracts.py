@@ -1,0 +1,102 @@
+"""The words of a contract: what a port promises and what it asks for.
+
+They are metadata in `Annotated`, so a type checker sees the plain message:
+`parts: Annotated[Detections, fresh("120ms")]`, `-> Annotated[Pose, sometimes]`.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal, NoReturn
+
+import numpy as np
+
+from haihe.runtime.errors import ContractError
+from haihe.runtime.units import Unit, duration_ns, parse_unit
+
+OnStale = Literal["skip", "call"]
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """The largest age of an input, from its oldest capture stamp to the moment it is sampled."""
+
+    limit_ns: int
+    on_stale: OnStale
+
+
+def fresh(limit: str, on_stale: OnStale = "skip") -> Fresh:
+    """Ask for an input no older than `limit` (such as "120ms").
+
+    A staler input: the node is not called ("skip"), or is called with None ("call": the
+    parameter must be Optional). Either way it is counted.
+    """
+    if on_stale not in ("skip", "call"):
+        raise ContractError(f'fresh({limit!r}, on_stale={on_stale!r}): say "skip" or "call".')
+    return Fresh(duration_ns(limit, "fresh"), on_stale)
+
+
+class Sometimes:
+    """Marks an output that may stay silent: `-> Annotated[Pose, sometimes]`."""
+
+    def __repr__(self) -> str:
+        return "sometimes"
+
+
+sometimes: Final = Sometimes()
+
+
+def unit(name: str) -> Unit:
+    """State the unit of a port's value: `Annotated[Reading, unit("mg/L")]`."""
+    return parse_unit(name)
+
+
+class Silent:
+    """What a node returns to publish nothing in this firing; see `silent()`."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "silent()"
+
+
+SILENT: Final = Silent()
+
+
+def silent() -> NoReturn:
+    """`return silent()`: publish nothing now. The output must be `Annotated[X, sometimes]`.
+
+    Typed as never returning, so that a node's return type stays the message itself.
+    """
+    return SILENT  # type: ignore[misc]
+
+
+class Tick(float):
+    """The time in s since this node was last called; 0 at the first call."""
+
+
+TICK: Final = Tick(0.0)
+
+
+class Age(float):
+    """The age in s of an input when it was sampled: now minus its oldest capture stamp."""
+
+    of: str
+
+    def __new__(cls, seconds: float = 0.0, of: str = "") -> "Age":
+        self = super().__new__(cls, seconds)
+        self.of = of
+        return self
+
+
+def age_of(port: str) -> Age:
+    """`parts_age: Age = age_of("parts")`: the plan gives the measured age of that input.
+
+    Known latency is compensated latency: use it as a prediction horizon. Outside a graph it is 0.
+    """
+    return Age(0.0, port)
+
+
+Rng = np.random.Generator
+"""Ask for randomness with `rng: Rng = RNG`: a counter-based generator keyed by the run's seed, the
+node and the firing, so nothing has to be stored to replay it."""
+
+RNG: Final = np.random.Generator(np.random.Philox(0))

@@ -1,0 +1,167 @@
+"""Runs a sans-I/O bus device inside a lane: exchanges, stamps, going offline and coming back.
+
+Everything it decides follows from replies and from counting firings, never from a clock, so a
+replay that feeds the recorded replies takes the same way.
+"""
+
+from collections.abc import Generator
+from typing import Any
+
+from haihe.runtime.errors import DeviceError
+from haihe.runtime.guard import Decision, GuardState
+from haihe.runtime.guard.guard import Guard
+from haihe.runtime.io import BusDevice, Exchange, Reply, Transaction
+from haihe.runtime.record.format import Logged
+from haihe.runtime.telemetry.stats import EdgeStats
+from haihe.runtime.types import JointState, Message
+
+Steps = Generator["BusRunner", Reply, Any]
+RETRY_LIMIT = 64  # firings between two attempts to bring a lost device back, at most
+
+
+def micro(values: Any) -> tuple[int, ...] | None:
+    """Floats in SI as integers in micro-units; None when one of them is not a number."""
+    try:
+        return tuple(round(value * 1e6) for value in values.tolist())
+    except (ValueError, OverflowError, AttributeError, TypeError):
+        return None
+
+
+def command_units(command: Any) -> tuple[int, ...] | None:
+    """What the guard is given of a command message: None when it is not usable."""
+    return micro(getattr(command, "position", None))
+
+
+class BusRunner:
+    """One bus device of a lane. Its generators yield the runner itself, with the exchange to do
+    in `pending`, and are sent the reply."""
+
+    def __init__(
+        self,
+        role: str,
+        device: BusDevice,
+        guard: Guard | None,
+        log: list[Logged],
+        index: int = 0,
+    ) -> None:
+        self.role, self.device, self.guard, self.index = role, device, guard, index
+        self.log = log  # the lane's, cleared after each record
+        self.port: Any = None  # an executor's own
+        self.pending = Exchange(b"")
+        self.last = Reply(b"", 0, 0)
+        self.online = False
+        self.problem = ""  # why it is offline
+        self.losses = 0
+        self._retry_in = 0
+        self._retry_gap = 1
+        self.flags: dict[int, int] = {}
+        self.first_bytes = 0  # commands whose origin was new: the count behind the two below
+        self.reaction_total_ns = 0
+        self.reaction_worst_ns = 0
+        self._reacted_to = 0
+
+    def _run(self, transaction: Transaction[Any]) -> Steps:
+        self.problem = ""
+        try:
+            self.pending = transaction.send(None)  # type: ignore[arg-type]
+            while True:
+                exchange = self.pending
+                reply = yield self
+                self.log.append((self.index, exchange, reply))
+                if reply.error:
+                    self.problem = reply.error
+                self.last = reply
+                self.pending = transaction.send(reply)
+        except StopIteration as stop:
+            return stop.value
+
+    def setup(self) -> Steps:
+        """Set the device up. Raises DeviceError."""
+        yield from self._run(self.device.setup())
+        if self.problem:
+            raise DeviceError(f"{self.role}: {self.problem}")
+        self.online = True
+
+    def read(self) -> Generator["BusRunner", Reply, tuple[Message, int] | None]:
+        """The state and its capture stamp (middle of the exchange), None when there is none."""
+        if not self.online and not (yield from self._come_back()):
+            return None
+        state: Message = yield from self._run(self.device.read())
+        if self.problem:
+            self._lost()
+            return None
+        if isinstance(state, JointState) and not state.ok.any():
+            return None  # nobody answered: the state is absent and its age runs on
+        return state, (self.last.t_sent_ns + self.last.t_done_ns) // 2
+
+    def _lost(self) -> None:
+        self.online = False
+        self.losses += 1
+        self._retry_gap = 1
+        self._retry_in = 1
+
+    def _come_back(self) -> Steps:
+        self._retry_in -= 1
+        if self._retry_in > 0:
+            return False
+        self._retry_gap = min(2 * self._retry_gap, RETRY_LIMIT)
+        self._retry_in = self._retry_gap
+        try:
+            yield from self.setup()
+        except DeviceError as exc:
+            self.problem = str(exc)
+            self.online = False
+            return False
+        if self.guard is not None and self.guard.state in (GuardState.ARMED, GuardState.STALE):
+            # torque is off after the set-up: the reference is where the joints are now
+            self.guard.disarm()
+            self.guard.arm()
+        return True
+
+    def decide(self, t: int, command: Any, command_t: int, state: Any) -> Decision:
+        """One step of the guard, in the lane's one clock reading."""
+        assert self.guard is not None
+        measured = None
+        if state is not None and state.ok.all():
+            measured = micro(state.position)
+        decision = self.guard.step(t, command, command_t, measured)
+        flags = decision.flags
+        if flags:
+            self.flags[flags] = self.flags.get(flags, 0) + 1
+        return decision
+
+    def write(self, decision: Decision, origin: int, edge: EdgeStats, sequence: int) -> Steps:
+        """Carry the decision out; note the age of the data behind it at the first byte."""
+        if sequence != edge.last:
+            edge.received += 1
+            edge.overwritten += sequence - edge.last - 1
+            edge.last = sequence
+        if not self.online:
+            return
+        before = len(self.log)
+        yield from self._run(self.device.write(decision))
+        if self.problem:
+            self._lost()
+        if len(self.log) == before or not origin or decision.state is not GuardState.ARMED:
+            return
+        age = self.log[before][2].t_sent_ns - origin
+        edge.count += 1
+        edge.total_ns += age
+        edge.worst_ns = max(edge.worst_ns, age)
+        if origin != self._reacted_to:
+            self._reacted_to = origin
+            self.first_bytes += 1
+            self.reaction_total_ns += age
+            self.reaction_worst_ns = max(self.reaction_worst_ns, age)
+
+    def snapshot(self) -> tuple[Any, ...]:
+        """State for a keyframe."""
+        guard = self.guard.snapshot() if self.guard is not None else None
+        return (guard, self.device.snapshot(), self.online, self._retry_in, self._retry_gap)
+
+    def restore(self, state: tuple[Any, ...]) -> None:
+        """Restore what `snapshot` gave."""
+        guard, device, self.online, self._retry_in, self._retry_gap = state
+        if self.guard is not None and guard is not None:
+            self.guard.restore(guard)
+        self.device.restore(device)

@@ -1,0 +1,286 @@
+"""The virtual executor: a discrete-event run of the same stepping code on simulated time.
+
+Ties are part of the contract: completion, then delivery, then release, then dispatch; within a
+class, in the order of scheduling. Exchanges reach the emulator when their last byte arrives, so
+a plant is never stepped past an event that is still to come.
+"""
+
+import heapq
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from haihe.runtime.clock import MILLISECOND, SECOND
+from haihe.runtime.errors import NodeError
+from haihe.runtime.exec.lane import Assembly, Lane, Sink, Timing
+from haihe.runtime.exec.realtime import Outcome
+from haihe.runtime.graph import Graph
+from haihe.runtime.guard.guard import Guard
+from haihe.runtime.io import BusDevice, Exchange, Reply
+from haihe.runtime.plan.model import Plan
+from haihe.runtime.record.format import Event
+from haihe.runtime.sim import SimCamera
+
+COMPLETION, DELIVERY, RELEASE, DISPATCH = range(4)
+START_NS = SECOND  # virtual time of the beginning: not 0, so that no stamp looks like "none"
+
+
+class TimedPort(Protocol):
+    """What virtual time asks of a port; `drivers/ports/virtual.py` is one."""
+
+    def tx_time_ns(self, exchange: Exchange) -> int:
+        """From the first byte sent to the last byte arrived."""
+        ...
+
+    def exchange_at(self, exchange: Exchange, t_ns: int) -> Reply:
+        """The exchange begun at `t_ns`; called when its last byte has arrived."""
+        ...
+
+
+@dataclass
+class SimBus:
+    """A bus device with its guard and its port in virtual time."""
+
+    device: BusDevice
+    guard: Guard | None
+    port: TimedPort
+
+
+@dataclass
+class _Run:
+    lane: Lane
+    busy: bool = False
+    pending: int | None = None  # release time of the job that waits
+    skipped: int = 0
+
+
+class VirtualExecutor:
+    """Runs a plan in virtual time. Execution times are the nodes' budgets, or `budgets`."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        plan: Plan,
+        buses: Mapping[str, SimBus],
+        cameras: Mapping[str, SimCamera],
+        *,
+        sink: Sink | None = None,
+        seed: int = 0,
+        budgets: Mapping[str, int] | None = None,
+        step_world: Callable[[int], None] = lambda t: None,
+    ) -> None:
+        self.now_ns = START_NS
+        self.plan = plan
+        now = self.now
+        self.assembly = Assembly(
+            graph,
+            plan,
+            {role: (bus.device, bus.guard) for role, bus in buses.items()},
+            lambda _: Timing(now, now, lambda: 0),
+            seed=seed,
+            sink=sink,
+            budgets=budgets,
+        )
+        self.outcome = Outcome()
+        self.captures: list[int] = []
+        self._cameras, self._sink, self._step_world = cameras, sink, step_world
+        self._heap: list[tuple[int, int, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._runs = [_Run(lane) for lane in self.assembly.lanes]
+        self._sequences: dict[str, int] = {}
+        self.stopping = False
+        self.begin_ns = 0  # the first release
+        self._waiting: list[tuple[int, Callable[[], None]]] = []
+        self.on_begin: Callable[[], None] = lambda: None
+        for run in self._runs:
+            for bus in run.lane.buses:
+                bus.port = buses[bus.role].port
+            run.lane.on_raise = self._raised
+
+    def now(self) -> int:
+        """Virtual time in ns."""
+        return self.now_ns
+
+    def post(self, event: Event) -> None:
+        """An event for every lane with a guard."""
+        for lane in self.assembly.lanes:
+            if any(bus.guard is not None for bus in lane.buses):
+                lane.inbox.append(event)
+
+    def set(self, node: str, key: str, value: Any) -> None:
+        """Change a parameter from the node's next firing on."""
+        self.assembly.lane_of(node).inbox.append(("param", node, key, value))
+
+    def after(self, wait_ns: int, action: Callable[[], None]) -> None:
+        """Do something later, counted from now (a fault, an event of a scenario); before the run,
+        from the first release."""
+        if self.begin_ns:
+            self._push(self.now_ns + wait_ns, DELIVERY, action)
+        else:
+            self._waiting.append((wait_ns, action))
+
+    def _push(self, t: int, rank: int, action: Callable[[], None]) -> None:
+        heapq.heappush(self._heap, (t, rank, next(self._order), action))
+
+    # --- the run ------------------------------------------------------------------------------
+
+    def run(self, duration_ns: int, *, arm: bool = True) -> Outcome:
+        """Set up, run for a duration from the first release, stop safely."""
+        for run in self._runs:
+            for instance in run.lane.instances:
+                if hasattr(instance, "open"):
+                    instance.open()
+            self._alone(run.lane.setup())
+        begin = -(-self.now_ns // (10 * MILLISECOND)) * 10 * MILLISECOND
+        self.now_ns = self.begin_ns = begin
+        for wait, action in self._waiting:
+            self._push(begin + wait, DELIVERY, action)
+        self.on_begin()
+        if arm:
+            self.post(("arm",))
+        for run in self._runs:
+            if run.lane.task.every_ns:
+                self._push(begin, RELEASE, lambda run=run: self._release(run, begin))  # type: ignore[misc]
+        for role, camera in self._cameras.items():
+            first = begin + camera.first_ns
+            self._push(first, DELIVERY, lambda r=role, t=first: self._capture(r, 0, t))  # type: ignore[misc]
+        end = begin + duration_ns
+        while self._heap and self._heap[0][0] < end and not self.stopping:
+            t, _, _, action = heapq.heappop(self._heap)
+            self.now_ns = max(t, self.now_ns)
+            action()
+        self._finish_firings()
+        self.now_ns = max(self.now_ns, end) if not self.stopping else self.now_ns
+        self._make_safe(self.outcome.reason or "end of the simulation")
+        for lane in self.assembly.lanes:
+            lane.flush(self.now_ns)
+            for instance in lane.instances:
+                if hasattr(instance, "close"):
+                    instance.close()
+        return self.outcome
+
+    def _finish_firings(self) -> None:
+        """Let what runs complete; start nothing new."""
+        self.stopping = True
+        while any(run.busy for run in self._runs) and self._heap:
+            t, _, _, action = heapq.heappop(self._heap)
+            self.now_ns = max(t, self.now_ns)
+            action()
+
+    def _make_safe(self, reason: str) -> None:
+        for lane in self.assembly.lanes:
+            deadline = self.now_ns + 3 * SECOND
+            while not self._alone(lane.stop(self.now, reason)) and self.now_ns < deadline:
+                self.now_ns += lane.task.every_ns or 20 * MILLISECOND
+            lane.flush(self.now_ns)
+
+    def _alone(self, steps: Any) -> Any:
+        """Drive a generator to its end with nothing else going on."""
+        reply = None
+        try:
+            while True:
+                item = steps.send(reply)
+                reply = None
+                if item.__class__ is not int:
+                    t = self.now_ns
+                    reply = item.port.exchange_at(item.pending, t)
+                    self.now_ns = max(reply.t_done_ns, t)
+        except StopIteration as stop:
+            return stop.value
+
+    # --- events -------------------------------------------------------------------------------
+
+    def _capture(self, role: str, index: int, t: int) -> None:
+        if self.stopping:
+            return
+        camera = self._cameras[role]
+        self._step_world(t)
+        try:
+            message, latency = camera.capture(index, t)
+        except EOFError:
+            self.outcome.reason = f"{role}: end of stream"
+            self._push(t + SECOND // 2, RELEASE, self._end)
+            return
+        self.captures.append(t)
+        if message is not None:
+            self._push(t + latency, DELIVERY, lambda: self._deliver(role, message, t))
+        following = t + camera.period_ns
+        self._push(following, DELIVERY, lambda: self._capture(role, index + 1, following))
+
+    def _end(self) -> None:
+        self.stopping = True
+
+    def _deliver(self, role: str, message: Any, capture: int) -> None:
+        for source, slots in self.assembly.slots.items():
+            if source.split(".")[0] != role:
+                continue
+            number = self._sequences[source] = self._sequences.get(source, 0) + 1
+            if self._sink is not None:
+                self._sink.stream(source, number, capture, self.now_ns, message)
+            for slot in slots:
+                slot.put((number, message, capture, self.now_ns))
+            for run in self._runs:
+                if run.lane.task.stream == source:
+                    if run.pending is None:
+                        run.pending = self.now_ns
+                    self._push(self.now_ns, DISPATCH, lambda run=run: self._dispatch(run))  # type: ignore[misc]
+
+    def _release(self, run: _Run, t: int) -> None:
+        if self.stopping:
+            return
+        if run.busy:
+            run.skipped += 1
+        else:
+            run.pending = t
+            self._push(t, DISPATCH, lambda: self._dispatch(run))
+        following = t + run.lane.task.every_ns
+        self._push(following, RELEASE, lambda: self._release(run, following))
+
+    def _dispatch(self, run: _Run) -> None:
+        if run.busy or run.pending is None or self.stopping:
+            return
+        release, run.pending, run.busy = run.pending, None, True
+        self._advance(run, run.lane.begin(release), None)
+
+    def _advance(self, run: _Run, steps: Any, reply: Reply | None) -> None:
+        """Go on with a firing until it asks for time."""
+        item: Any = 0
+        try:
+            while item == 0:  # a node without a budget takes no time
+                item = steps.send(reply)
+                reply = None
+        except StopIteration:
+            run.busy = False
+            run.lane.after_firing(self.now_ns)
+            if run.pending is not None:
+                self._push(self.now_ns, DISPATCH, lambda: self._dispatch(run))
+            return
+        if item.__class__ is int:
+            self._push(self.now_ns + item, COMPLETION, lambda: self._advance(run, steps, None))
+        else:
+            self._exchange(run, steps, item.port, item.pending)
+
+    def _exchange(self, run: _Run, steps: Any, port: TimedPort, exchange: Exchange) -> None:
+        begun = self.now_ns
+
+        def arrived() -> None:
+            reply = port.exchange_at(exchange, begun)
+            done = max(reply.t_done_ns, self.now_ns)
+            self._push(done, COMPLETION, lambda: self._advance(run, steps, reply))
+
+        self._push(begun + port.tx_time_ns(exchange), COMPLETION, arrived)
+
+    def _raised(self, lane: Lane, node: str, exc: Exception) -> None:
+        use = self.assembly.graph.nodes[node]
+        error = NodeError(
+            f"{use.line}: node {node}: it raised {type(exc).__name__}: {exc}. The actuators were "
+            "made safe; mend the node."
+        )
+        error.__cause__ = exc
+        self.outcome.failures.append((lane.name, node, error))
+        self.outcome.reason = self.outcome.reason or f"node {node} raised"
+        self.post(("trip", f"node {node} raised"))
+        # one more period, so that the trip is carried out and recorded as a firing
+        wait = max(run.lane.task.every_ns for run in self._runs) or 20 * MILLISECOND
+        self._push(self.now_ns + 2 * wait, RELEASE, self._end)

@@ -1,0 +1,356 @@
+"""The graph: what is recorded inside `with Graph("name") as g:`.
+
+It holds nodes with their inputs and constants, devices by role, commands and feedbacks. It is
+data: a plan is made from it, a recording holds it, a YAML file can say the same.
+"""
+
+import importlib
+import os
+import pickle
+import sys
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar, cast
+
+from haihe.runtime.errors import PlanError, WiringError
+from haihe.runtime.node import Contract, OutputPort, _wiring, contract_of, is_node, state_of
+from haihe.runtime.traced import Ref, Traced, inside, user_line
+from haihe.runtime.types import Message
+
+T = TypeVar("T")
+M = TypeVar("M", bound=Message)
+LANE_MARK = "HAIHE_LANE"  # set in processes that import the user's module only for its nodes
+
+
+@dataclass(frozen=True)
+class DeviceKind:
+    """What every device of a kind offers: state ports, command ports, and how it is cycled.
+
+    stream: it talks unasked (a camera); otherwise a lane cycles it: read, nodes, guard, write.
+    """
+
+    name: str
+    states: dict[str, type[Message]]
+    commands: dict[str, type[Message]] = field(default_factory=dict)
+    stream: bool = False
+
+
+@dataclass
+class DeviceUse:
+    """A device named by its role; the unit profile binds it."""
+
+    role: str
+    kind: DeviceKind
+    line: str
+
+
+@dataclass
+class NodeUse:
+    """One node of the graph."""
+
+    name: str
+    contract: Contract
+    instance: Any  # the dataclass instance, or None for a function
+    inputs: dict[str, Ref]
+    constants: dict[str, Any]
+    outputs: tuple[OutputPort, ...]  # with TypeVars resolved
+    line: str
+
+
+@dataclass
+class Feedback:
+    """A loop in software: the value of the previous firing, `initial` at first."""
+
+    name: str
+    initial: Message
+    source: Ref | None
+    line: str
+
+
+class Graph:
+    """A pipeline. Call nodes inside `with Graph("name") as g:` to record their edges."""
+
+    def __init__(self, name: str) -> None:
+        if not name or "/" in name or "." in name:
+            raise WiringError(
+                f"{user_line()}: Graph({name!r}): a name without '.' and '/', please."
+            )
+        self.name = name
+        self.nodes: dict[str, NodeUse] = {}
+        self.devices: dict[str, DeviceUse] = {}
+        self.commands: dict[tuple[str, str], Ref] = {}
+        self.command_lines: dict[tuple[str, str], str] = {}
+        self.feedbacks: dict[str, Feedback] = {}
+        self.warnings: list[str] = []
+        self.file = user_line().rsplit(":", 1)[0]
+        self._instances: dict[int, str] = {}
+        self._next_name: str | None = None
+
+    # --- wiring ---------------------------------------------------------------------------
+
+    def __enter__(self) -> "Graph":
+        _wiring.append(self)
+        return self
+
+    def __exit__(self, exc_type: object, *rest: object) -> None:
+        _wiring.remove(self)
+        if exc_type is None:
+            self._close()
+
+    def _close(self) -> None:
+        for loop in self.feedbacks.values():
+            if loop.source is None:
+                raise WiringError(
+                    f"{loop.line}: feedback {loop.name}: nothing feeds it. Call the second value "
+                    "that feedback() gave with the message to remember."
+                )
+        used = {str(ref) for use in self.nodes.values() for ref in use.inputs.values()}
+        used |= {str(ref) for ref in self.commands.values()}
+        used |= {str(loop.source) for loop in self.feedbacks.values()}
+        for use in self.nodes.values():
+            for port in use.outputs:
+                ref = Ref(use.name, port.name, "node")
+                if str(ref) not in used:
+                    self.warnings.append(f"{use.line}: output {ref} is not used by anything.")
+
+    def record(
+        self, target: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Add a node call; give its traced outputs."""
+        line = user_line()
+        contract = contract_of(target)
+        name, self._next_name = self._name_of(target, instance, line), None
+        if instance is not None:
+            self._check_instance(name, instance, line)
+        bound = self._bind(name, contract, instance, args, kwargs, line)
+        inputs: dict[str, Ref] = {}
+        variables: dict[str, type[Message]] = {}
+        for port in contract.inputs:
+            value = bound.pop(port.name, None)
+            found = inside(value)
+            if found is None:
+                if value is None and port.optional:
+                    continue
+                raise WiringError(
+                    f"{line}: node {name}: input {port.name} wants a {port.kind.__name__} from a "
+                    f"port, got {'nothing' if value is None else type(value).__name__}. Connect a "
+                    "device's port or a node's output."
+                )
+            graph, ref, kind = found
+            if graph is not self:
+                raise WiringError(
+                    f"{line}: node {name}: input {port.name}: {ref} belongs to another graph. "
+                    "Wire nodes and devices of one `with Graph` block."
+                )
+            if not issubclass(kind, port.kind):
+                raise WiringError(
+                    f"{line}: edge {ref} -> {name}.{port.name}: {ref} gives {kind.__name__}, "
+                    f"{port.name} wants {port.kind.__name__}. Put a node between that converts."
+                )
+            self._check_unit(ref, name, port.name, port.unit, line)
+            if port.variable:
+                variables[port.variable] = kind
+            inputs[port.name] = ref
+        for key, value in bound.items():
+            if inside(value) is not None:
+                raise WiringError(
+                    f"{line}: node {name}: {key} is a constant, got the message of "
+                    f"{inside(value)[1]}. Annotate the parameter with a Message type to make it "  # type: ignore[index]
+                    "an input."
+                )
+        injected = {entry[0] for entry in contract.injected}
+        constants = {key: value for key, value in bound.items() if key not in injected}
+        outputs = tuple(
+            OutputPort(p.name, variables.get(p.variable, p.kind), p.sometimes, p.unit)
+            for p in contract.outputs
+        )
+        self.nodes[name] = NodeUse(name, contract, instance, inputs, constants, outputs, line)
+        traced = tuple(Traced(self, Ref(name, p.name, "node"), p.kind) for p in outputs)
+        return contract.output_tuple(*traced) if contract.output_tuple else traced[0]
+
+    def _name_of(self, target: Any, instance: Any, line: str) -> str:
+        wanted = self._next_name
+        if wanted is None:
+            wanted = getattr(instance, "node_name", None) or target.__name__
+            base, number = wanted, 2
+            while wanted in self.nodes or wanted in self.devices:
+                wanted, number = f"{base}_{number}", number + 1
+        if wanted in self.nodes or wanted in self.devices:
+            raise WiringError(
+                f"{line}: the name {wanted!r} is taken. Names are the keys of files and "
+                "recordings: choose another one."
+            )
+        return wanted
+
+    def _check_instance(self, name: str, instance: Any, line: str) -> None:
+        if id(instance) in self._instances:
+            raise WiringError(
+                f"{line}: node {name}: this instance is node {self._instances[id(instance)]} "
+                "already: two nodes would share one state. Make an instance for each."
+            )
+        self._instances[id(instance)] = name
+        for key, value in state_of(instance).items():
+            try:
+                pickle.dumps(value)
+            except Exception as exc:  # pickle raises anything
+                raise WiringError(
+                    f"{line}: node {name}: its state {key} cannot be pickled ({exc}), so it "
+                    "cannot be replayed from a keyframe. Keep plain data in underscored fields."
+                ) from exc
+
+    def _bind(
+        self,
+        name: str,
+        contract: Contract,
+        instance: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        line: str,
+    ) -> dict[str, Any]:
+        import inspect
+
+        signature = inspect.signature(contract.function)
+        given = (instance, *args) if contract.is_class else args
+        try:
+            bound = signature.bind(*given, **kwargs)
+        except TypeError as exc:
+            takes = ", ".join(n for n in signature.parameters if n != "self")
+            raise WiringError(f"{line}: node {name}: {exc}. It takes: {takes}.") from exc
+        bound.apply_defaults()
+        values = dict(bound.arguments)
+        if contract.is_class:
+            values.pop(next(iter(signature.parameters)))
+            for f in fields(instance):
+                if not f.name.startswith("_"):
+                    values[f.name] = getattr(instance, f.name)
+        return values
+
+    def _check_unit(self, ref: Ref, name: str, port: str, wanted: Any, line: str) -> None:
+        if wanted is None or ref.source != "node":
+            return
+        given = next(p.unit for p in self.nodes[ref.owner].outputs if p.name == ref.port)
+        if given is not None and given != wanted:
+            how = "dimension" if given.dimension != wanted.dimension else "scale"
+            raise WiringError(
+                f"{line}: edge {ref} -> {name}.{port}: {ref} is in {given.name}, {port} wants "
+                f"{wanted.name}: another {how}. Ports speak SI: convert in the node that makes it."
+            )
+
+    def use_device(self, role: str, kind: DeviceKind) -> DeviceUse:
+        """Name a device by role; a role has one kind."""
+        line = user_line()
+        known = self.devices.get(role)
+        if known is not None and known.kind is not kind:
+            raise WiringError(
+                f"{line}: device {role!r} is a {known.kind.name} already ({known.line}), not a "
+                f"{kind.name}. Choose another role."
+            )
+        if role in self.nodes:
+            raise WiringError(f"{line}: {role!r} is a node already. Choose another role.")
+        if known is None:
+            known = self.devices[role] = DeviceUse(role, kind, line)
+        return known
+
+    def state(self, role: str, port: str) -> Any:
+        """The traced value of a device's state port."""
+        kind = self.devices[role].kind.states[port]
+        return Traced(self, Ref(role, port, "device"), kind)
+
+    def command(self, role: str, port: str, value: Any) -> None:
+        """Connect a node's output to a device's command port."""
+        line = user_line()
+        wanted = self.devices[role].kind.commands[port]
+        found = inside(value)
+        if found is None:
+            raise WiringError(
+                f"{line}: {role}.{port} wants a {wanted.__name__} from a node, got "
+                f"{type(value).__name__}. Connect a node's output."
+            )
+        graph, ref, kind = found
+        if graph is not self:
+            raise WiringError(f"{line}: {role}.{port}: {ref} belongs to another graph.")
+        if not issubclass(kind, wanted):
+            raise WiringError(
+                f"{line}: edge {ref} -> {role}.{port}: {ref} gives {kind.__name__}, {port} wants "
+                f"{wanted.__name__}. Put a node between that converts."
+            )
+        if (role, port) in self.commands:
+            raise WiringError(
+                f"{line}: {role}.{port} has a writer already ({self.commands[role, port]}, "
+                f"{self.command_lines[role, port]}). One actuator obeys one node."
+            )
+        self.commands[role, port] = ref
+        self.command_lines[role, port] = line
+
+    # --- running --------------------------------------------------------------------------
+
+    def run(self, **options: Any) -> Any:
+        """Run the graph; acts only in the main program, so no `if __name__` is needed.
+
+        Options as in `haihe.launch.run`: unit, board, sim, duration, record, arm.
+        """
+        caller = sys._getframe(1).f_globals.get("__name__")
+        if caller != "__main__" or os.environ.get(LANE_MARK):
+            return None
+        return _launch().run(self, **options)
+
+    def simulate(self, duration: str, **options: Any) -> Any:
+        """Run it in virtual time and give the result; see `haihe.launch.simulate`."""
+        return _launch().simulate(self, duration, **options)
+
+
+def _launch() -> Any:
+    # binding and drivers live above this floor; the launcher is found by name
+    return importlib.import_module("haihe.launch")
+
+
+def wiring(what: str) -> Graph:
+    """The graph being wired; an error that names `what` outside `with Graph`."""
+    if not _wiring:
+        raise WiringError(
+            f"{user_line()}: {what} outside a graph. Write it inside `with Graph(...) as g:`."
+        )
+    return cast(Graph, _wiring[-1])
+
+
+class _Named:
+    def __init__(self, name: str, call: Any) -> None:
+        self.name, self.call = name, call
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        wiring(f"named({self.name!r}, ...)")._next_name = self.name
+        return self.call(*args, **kwargs)
+
+
+def named(name: str, call: T) -> T:
+    """A stable name for a node: `named("left_eye", aim)(parts, state)`.
+
+    The name is the key of files and recordings; without it, nodes are named after their function
+    and numbered in the order of the calls.
+    """
+    if not (is_node(call) or callable(call)):
+        raise PlanError(f"{user_line()}: named({name!r}, ...) wants a node.")
+    return cast(T, _Named(name, call))
+
+
+def feedback(initial: M) -> tuple[M, Any]:
+    """A loop in software: `previous, feed = feedback(Pose.zero())`, later `feed(pose)`."""
+    graph = wiring("feedback()")
+    name = f"feedback_{len(graph.feedbacks) + 1}"
+    loop = graph.feedbacks[name] = Feedback(name, initial, None, user_line())
+
+    def feed(value: M, /) -> None:
+        line = user_line()
+        found = inside(value)
+        if found is None or found[0] is not graph:
+            raise WiringError(f"{line}: {name}: feed it with the output of a node of this graph.")
+        if not issubclass(found[2], type(initial)):
+            raise WiringError(
+                f"{line}: {name}: it starts as {type(initial).__name__}, got "
+                f"{found[2].__name__} from {found[1]}."
+            )
+        if loop.source is not None:
+            raise WiringError(f"{line}: {name} is fed already ({loop.source}).")
+        loop.source = found[1]
+
+    traced = Traced(graph, Ref(name, "out", "feedback"), type(initial))
+    return cast(M, traced), feed

@@ -1,0 +1,269 @@
+"""From a graph to a plan: triggers, rate domains, order, edges.
+
+A rate domain is what one root sets going: a stream device, or a period. Each domain is one fused
+straight-line task in a lane of its own: its timing bound is nearly exact, and a hop between
+threads costs some ten times a checked node call (docs/design.md).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from haihe.runtime.errors import PlanError
+from haihe.runtime.graph import Graph, NodeUse
+from haihe.runtime.plan.model import BusPlan, EdgePlan, LanePlan, Plan, StepPlan, TaskPlan
+from haihe.runtime.traced import Ref
+from haihe.runtime.types import Message
+from haihe.runtime.units import format_ns
+
+
+@dataclass(frozen=True)
+class DeviceTiming:
+    """What the plan needs to know of a bound device: the period of its own cycle."""
+
+    cycle_ns: int
+
+
+Domain = tuple[str, Any]  # ("every", period) or ("stream", "front.image")
+
+
+def make_plan(graph: Graph, devices: Mapping[str, DeviceTiming]) -> Plan:
+    """Plan a graph; raises PlanError naming the node, its line and the cure."""
+    return _Planner(graph, devices).plan()
+
+
+class _Planner:
+    def __init__(self, graph: Graph, devices: Mapping[str, DeviceTiming]) -> None:
+        self.graph = graph
+        self.devices = devices
+        self.triggers = {name: self._trigger(use) for name, use in graph.nodes.items()}
+        self.domains: dict[str, Domain] = {}
+        self.bus_domains: dict[str, Domain] = {}
+
+    def plan(self) -> Plan:
+        graph = self.graph
+        if not graph.nodes and not graph.commands:
+            raise PlanError(f"{graph.file}: graph {graph.name} has no nodes. Wire one.")
+        for role, device in graph.devices.items():
+            if not device.kind.stream:
+                self.bus_domains[role] = self._bus_domain(role)
+        for name in graph.nodes:
+            self._domain(name, ())
+        domains = list(dict.fromkeys([*self.domains.values(), *self.bus_domains.values()]))
+        # fastest first: the order of lanes is the order of release on equal times
+        domains.sort(key=lambda d: (d[0] != "every", d[1] if d[0] == "every" else 0))
+        members = {d: self._order(d) for d in domains}
+        edges: list[EdgePlan] = []
+        tasks = [self._task(domain, members[domain], edges) for domain in domains]
+        published = {source for task in tasks for source in task.reads}
+        lanes = tuple(
+            LanePlan(
+                task.name,
+                msgspec.structs.replace(
+                    task, publishes=tuple(s for s in task.publishes if s in published)
+                ),
+            )
+            for task in tasks
+        )
+        streams = tuple(r for r, d in graph.devices.items() if d.kind.stream)
+        return Plan(graph.name, lanes, tuple(edges), streams)
+
+    # --- triggers and domains -----------------------------------------------------------------
+
+    def _trigger(self, use: NodeUse) -> Ref | int:
+        """The input that triggers the node, or its period in ns."""
+        contract = use.contract
+        if contract.every_ns is not None:
+            return contract.every_ns
+        if contract.on is not None:
+            if contract.on not in use.inputs:
+                raise PlanError(
+                    f"{use.line}: node {use.name}: its trigger {contract.on} is not connected. "
+                    "Connect it."
+                )
+            return use.inputs[contract.on]
+        unaged = [
+            port.name
+            for port in contract.inputs
+            if port.fresh is None
+            and port.name in use.inputs
+            and use.inputs[port.name].source != "feedback"
+        ]
+        if len(unaged) != 1:
+            found = f"{len(unaged)} ({', '.join(unaged)})" if unaged else "none"
+            raise PlanError(
+                f"{use.line}: node {use.name}: what triggers it? Inputs without fresh(): {found}; "
+                'exactly one would be the trigger. Say @node(every="20ms") or @node(on="input").'
+            )
+        ref = use.inputs[unaged[0]]
+        return ref
+
+    def _domain(self, name: str, path: tuple[str, ...]) -> Domain:
+        if name in self.domains:
+            return self.domains[name]
+        if name in path:
+            loop = " -> ".join([*path[path.index(name) :], name])
+            lines = " and ".join(self.graph.nodes[n].line for n in path[path.index(name) :])
+            raise PlanError(
+                f"{lines}: the nodes {loop} trigger each other. Give one of them a period, or "
+                "close the loop with feedback()."
+            )
+        trigger = self.triggers[name]
+        if isinstance(trigger, int):
+            domain: Domain = ("every", trigger)
+        elif trigger.source == "node":
+            domain = self._domain(trigger.owner, (*path, name))
+        elif self.graph.devices[trigger.owner].kind.stream:
+            domain = ("stream", str(trigger))
+        else:
+            domain = self.bus_domains[trigger.owner]
+        self.domains[name] = domain
+        return domain
+
+    def _bus_domain(self, role: str) -> Domain:
+        """A bus belongs to the periodic lane that commands it, else it cycles by itself."""
+        for (owner, _), ref in self.graph.commands.items():
+            if owner == role and ref.source == "node":
+                name = ref.owner
+                seen: set[str] = set()
+                while name not in seen:
+                    seen.add(name)
+                    trigger = self.triggers[name]
+                    if isinstance(trigger, int):
+                        return ("every", trigger)
+                    if trigger.source != "node":
+                        break
+                    name = trigger.owner
+        cycle = self.devices[role].cycle_ns if role in self.devices else 0
+        if not cycle:
+            raise PlanError(
+                f"{self.graph.devices[role].line}: device {role}: no periodic node commands it, so "
+                "its own cycle must be known. Give `cycle: 20ms` in the unit profile."
+            )
+        return ("every", cycle)
+
+    # --- order and tasks ----------------------------------------------------------------------
+
+    def _order(self, domain: Domain) -> list[NodeUse]:
+        """Topological order inside a domain, stable in the order of wiring."""
+        names = [n for n in self.graph.nodes if self.domains[n] == domain]
+        placed: list[NodeUse] = []
+        done: set[str] = set()
+        while len(placed) < len(names):
+            ready = next(
+                (n for n in names if n not in done and self._needs(n, names) <= done), None
+            )
+            if ready is None:
+                stuck = [n for n in names if n not in done]
+                lines = " and ".join(self.graph.nodes[n].line for n in stuck)
+                raise PlanError(
+                    f"{lines}: {' and '.join(stuck)} depend on each other in one tick. Close the "
+                    "loop with feedback()."
+                )
+            done.add(ready)
+            placed.append(self.graph.nodes[ready])
+        return placed
+
+    def _needs(self, name: str, names: list[str]) -> set[str]:
+        refs = self.graph.nodes[name].inputs.values()
+        return {ref.owner for ref in refs if ref.source == "node" and ref.owner in names}
+
+    def _task(self, domain: Domain, uses: list[NodeUse], edges: list[EdgePlan]) -> TaskPlan:
+        local = {use.name for use in uses}
+        roles = [r for r, d in self.bus_domains.items() if d == domain]
+        reads: list[str] = []
+        if domain[0] == "stream":
+            reads.append(domain[1])
+
+        def connect(ref: Ref, target: str, **contract: Any) -> int:
+            source = str(ref)
+            if ref.source == "feedback":
+                fed = self.graph.feedbacks[ref.owner].source
+                assert fed is not None
+                if fed.source != "node" or fed.owner not in local:
+                    raise PlanError(
+                        f"{self.graph.feedbacks[ref.owner].line}: {ref.owner} is fed by {fed} of "
+                        "another rate. A feedback stays inside one tick: between rates an edge "
+                        "with fresh() is the loop already."
+                    )
+                kind, contract["fed_by"] = "loop", str(fed)
+            elif (ref.owner in local) or (ref.source == "device" and ref.owner in roles):
+                kind = "local"
+            else:
+                kind = "slot"
+                if source not in reads:
+                    reads.append(source)
+            edges.append(EdgePlan(source, target, kind, **contract))
+            return len(edges) - 1
+
+        steps = tuple(self._step(use, domain, connect) for use in uses)
+        buses = []
+        for role in roles:
+            command = self.graph.commands.get((role, "command"))
+            edge = connect(command, f"{role}.command") if command is not None else -1
+            buses.append(BusPlan(role, f"{role}.state", edge))
+        publishes = [f"{role}.state" for role in roles]
+        publishes += [str(Ref(use.name, p.name, "node")) for use in uses for p in use.outputs]
+        every = domain[1] if domain[0] == "every" else 0
+        name = "every-" + format_ns(every).replace(" ", "") if every else domain[1].split(".")[0]
+        return TaskPlan(
+            name,
+            every,
+            "" if every else domain[1],
+            steps,
+            tuple(buses),
+            tuple(reads),
+            tuple(publishes),
+        )
+
+    def _step(self, use: NodeUse, domain: Domain, connect: Any) -> StepPlan:
+        contract = use.contract
+        trigger = self.triggers[use.name]
+        inputs = []
+        for port in contract.inputs:
+            ref = use.inputs.get(port.name)
+            if ref is None:
+                continue
+            fresh = port.fresh
+            edge = connect(
+                ref,
+                f"{use.name}.{port.name}",
+                trigger=trigger == ref,
+                fresh_ns=fresh.limit_ns if fresh else None,
+                on_stale=fresh.on_stale if fresh else "skip",
+            )
+            inputs.append((port.name, edge))
+        inner = ""
+        if not isinstance(trigger, int) and not (
+            domain[0] == "stream" and str(trigger) == domain[1]
+        ):
+            inner = str(trigger)
+        return StepPlan(
+            name=use.name,
+            target=contract.target,
+            inputs=tuple(inputs),
+            outputs=tuple(p.name for p in use.outputs),
+            trigger=inner,
+            constants={k: plain(v) for k, v in use.constants.items()},
+            deadline_ns=contract.deadline_ns,
+            budget_ns=contract.budget_ns or 0,
+            recorded=contract.recorded,
+        )
+
+
+def plain(value: Any) -> Any:
+    """A constant as plain data for the plan: messages and other objects by their fields."""
+    try:
+        return msgspec.to_builtins(value, enc_hook=_plain_hook)
+    except (TypeError, ValueError):
+        return repr(value)
+
+
+def _plain_hook(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, Message):
+        return msgspec.structs.asdict(value)
+    raise TypeError(type(value).__name__)

@@ -1,0 +1,334 @@
+"""Stepping code: a task of the plan becomes one straight-line generator function.
+
+Names are resolved here, once. The same code runs in real time, in virtual time and in replay;
+only what stands behind `clock`, the slots and the buses differs. It yields a bus that wants its
+pending exchange done (and is sent the reply), or an int: the time in ns that its nodes take by
+their budgets, which only virtual time spends.
+
+Order inside a firing: read the buses, sample the slots, then the one clock reading from which
+every age, dt and guard decision derives, the nodes, publication, guard and write, the record.
+"""
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+from haihe.runtime.contracts import SILENT, TICK, Age, Tick
+from haihe.runtime.node import Contract, Inject
+from haihe.runtime.plan.model import Plan, StepPlan, TaskPlan
+
+CALLED, QUIET, STALE, ABSENT, RAISED, NOT_TRIGGERED = range(6)
+OUTCOMES = ("called", "silent", "stale", "absent", "raised", "not triggered")
+
+
+@dataclass
+class Stepping:
+    """The compiled task: its source text, the record layout, and what it must be given."""
+
+    source: str
+    layout: struct.Struct
+    factory: Any
+    ids: dict[str, int]
+    held: tuple[str, ...]
+
+
+def record_layout(task: TaskPlan) -> struct.Struct:
+    """The fixed part of a firing's record.
+
+    kind u8, firing u32, release i64, clock i64, run u32 (ns, saturated), then a u32 per
+    sampled source (its sequence number, 0 for none), a u8 per node (its outcome), a u8 per bus
+    (1: its state was read).
+    """
+    return struct.Struct(
+        "<BIqqI" + "I" * len(task.reads) + "B" * len(task.steps) + "B" * len(task.buses)
+    )
+
+
+class _Writer:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.depth = 0
+
+    def __call__(self, line: str, indent: int = 0) -> None:
+        self.lines.append("    " * (self.depth + indent) + line)
+
+
+def compile_task(plan: Plan, task: TaskPlan, contracts: dict[str, Contract]) -> Stepping:
+    """Generate and compile the stepping code of one task."""
+    return _Generator(plan, task, contracts).compile()
+
+
+class _Generator:
+    def __init__(self, plan: Plan, task: TaskPlan, contracts: dict[str, Contract]) -> None:
+        self.plan, self.task, self.contracts = plan, task, contracts
+        self.out = _Writer()
+        self.ids: dict[str, int] = {}
+        for source in task.reads:
+            self.ids[source] = len(self.ids)
+        for bus in task.buses:
+            self.ids[bus.state] = len(self.ids)
+        for step in task.steps:
+            for port in step.outputs:
+                self.ids[self._source(step, port)] = len(self.ids)
+        self.external = set(task.reads)
+        loops = {e.source for e in plan.edges if e.kind == "loop"}
+        self.loops = sorted(
+            source for source in loops if any(self._loop_source(s, source) for s in task.steps)
+        )
+        for source in self.loops:
+            self.ids[source] = len(self.ids)
+
+    @staticmethod
+    def _source(step: StepPlan, port: str) -> str:
+        return step.name if port == "out" else f"{step.name}.{port}"
+
+    def _loop_source(self, step: StepPlan, source: str) -> bool:
+        return any(self.plan.edges[e].source == source for _, e in step.inputs)
+
+    def compile(self) -> Stepping:
+        out, task = self.out, self.task
+        layout = record_layout(task)
+        held = self._held()
+        out("def build(env):")
+        out.depth = 1
+        for name in self._environment():
+            out(f"{name} = env[{name!r}]")
+        for name, initial in held.items():
+            out(f"{name} = {initial}")
+        if held:
+            names = ", ".join(held)
+            out("def snapshot():")
+            out(f"return ({names},)", 1)
+            out("def restore(state):")
+            out(f"nonlocal {names}", 1)
+            out(f"({names},) = state", 1)
+        else:
+            out("def snapshot(): return ()")
+            out("def restore(state): pass")
+        out("def tick(release, firing):")
+        out.depth = 2
+        if held:
+            out(f"nonlocal {', '.join(held)}")
+        self._sample()
+        for index, step in enumerate(task.steps):
+            self._step(index, step)
+        self._finish(layout)
+        out.depth = 1
+        out("return tick, snapshot, restore")
+        source = "\n".join(out.lines) + "\n"
+        scope: dict[str, Any] = {"SILENT": SILENT, "TICK": TICK, "Tick": Tick, "Age": Age}
+        scope["new_age"] = float.__new__
+        filename = f"<stepping of {self.plan.graph}, {task.name}>"
+        exec(compile(source, filename, "exec"), scope)
+        import linecache
+
+        linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+        return Stepping(source, layout, scope["build"], self.ids, tuple(held))
+
+    def _held(self) -> dict[str, str]:
+        """Variables that live from tick to tick, with their initial values."""
+        held: dict[str, str] = {}
+        for source, i in self.ids.items():
+            if source in self.external:
+                continue
+            held |= {f"q{i}": "0", f"m{i}": "None", f"o{i}": "0", f"f{i}": "0"}
+        for source in self.loops:
+            held[f"m{self.ids[source]}"] = f"L{self.ids[source]}"
+        for index, step in enumerate(self.task.steps):
+            if self._injects(step, Inject.TICK):
+                held[f"l{index}"] = "0"
+        for index, bus in enumerate(self.task.buses):
+            if bus.command_edge >= 0:
+                held |= {f"gq{index}": "0", f"gc{index}": "None"}
+        return held
+
+    def _injects(self, step: StepPlan, kind: Inject) -> bool:
+        return any(entry[1] is kind for entry in self.contracts[step.name].injected)
+
+    def _environment(self) -> list[str]:
+        names = ["clock", "now", "mono", "LOG", "PACK", "raised"]
+        names += [f"S{self.ids[s]}" for s in self.task.reads]
+        for index, step in enumerate(self.task.steps):
+            names += [f"N{index}", f"K{index}", f"T{index}", f"B{index}"]
+            names += [f"E{edge}" for _, edge in step.inputs]
+            if self._injects(step, Inject.RNG):
+                names.append(f"X{index}")
+        for index, bus in enumerate(self.task.buses):
+            names.append(f"R{index}")
+            if bus.command_edge >= 0:
+                names += [f"G{index}", f"U{index}", f"W{index}", f"E{bus.command_edge}"]
+        names += [f"L{self.ids[s]}" for s in self.loops]
+        names += [f"P{self.ids[s]}" for s in self.task.publishes]
+        return names
+
+    # --- pieces of the tick -------------------------------------------------------------------
+
+    def _sample(self) -> None:
+        out, task = self.out, self.task
+        for index, bus in enumerate(task.buses):
+            i = self.ids[bus.state]
+            out(f"r = yield from R{index}()")
+            out(f"b{index} = r is not None")
+            out(f"if b{index}:")
+            out(f"q{i} += 1; m{i}, o{i} = r", 1)
+        for source in task.reads:
+            out(f"s{self.ids[source]} = S{self.ids[source]}.value")
+        out("t = clock()")
+        for source in task.reads:
+            i = self.ids[source]
+            out(f"if s{i} is None: q{i} = 0")
+            out(f"else: q{i}, m{i}, o{i}, f{i} = s{i}")
+        for index, bus in enumerate(task.buses):
+            out(f"if b{index}: f{self.ids[bus.state]} = t")
+        out("w = 0")
+
+    def _step(self, index: int, step: StepPlan) -> None:
+        out = self.out
+        contract = self.contracts[step.name]
+        for port in step.outputs:
+            out(f"n{self.ids[self._source(step, port)]} = False")
+        out(f"c{index} = {NOT_TRIGGERED}")
+        if step.trigger:
+            out(f"if {self._fired(step.trigger)}:")
+            out.depth += 1
+        values: dict[str, str] = {}
+        ages: dict[str, str] = {}
+        origins: list[str] = []
+        checks = 0
+        out(f"c{index} = {CALLED}")
+        for port, number in step.inputs:
+            edge = self.plan.edges[number]
+            i, e, v = self.ids[edge.source], f"E{number}", f"v{number}"
+            values[port], ages[port] = v, f"a{number}"
+            counted = edge.trigger or edge.fresh_ns is not None
+            optional = edge.on_stale == "call"
+            if edge.kind == "loop":
+                out(f"{v} = m{i}; a{number} = t - o{i} if q{i} else 0")
+                continue
+            out(f"if q{i}:")
+            out(f"if q{i} != {e}.last:", 1)
+            out(f"{e}.received += 1; {e}.overwritten += q{i} - {e}.last - 1; {e}.last = q{i}", 2)
+            out(f"{v} = m{i}; a{number} = t - o{i}", 1)
+            out(f"{e}.count += 1; {e}.total_ns += a{number}", 1)
+            out(f"if a{number} > {e}.worst_ns: {e}.worst_ns = a{number}", 1)
+            if edge.fresh_ns is not None:
+                out(f"if a{number} > {edge.fresh_ns}:", 1)
+                out(f"{e}.stale += 1", 2)
+                out(f"{v} = None" if optional else f"c{index} = {STALE}", 2)
+                checks += 1
+            out("else:")
+            out(f"{e}.absent += 1; a{number} = 0", 1)
+            out(f"{v} = None" if optional else f"c{index} = {ABSENT}", 1)
+            checks += not optional
+            if counted:
+                origins.append(f"o{i}" if not optional else f"(o{i} if {v} is not None else t)")
+        if checks:
+            out(f"if c{index} == {CALLED}:")
+            out.depth += 1
+        self._call(index, step, contract, values, ages, origins)
+        if checks:
+            out.depth -= 1
+            out(f"elif c{index} == {STALE}: T{index}.stale += 1")
+            out(f"else: T{index}.absent += 1")
+        if step.trigger:
+            out.depth -= 1
+
+    def _fired(self, source: str) -> str:
+        for index, bus in enumerate(self.task.buses):
+            if bus.state == source:
+                return f"b{index}"
+        return f"n{self.ids[source]}"
+
+    def _arguments(
+        self, index: int, step: StepPlan, contract: Contract, values: dict[str, str],
+        ages: dict[str, str],
+    ) -> str:  # fmt: skip
+        import inspect
+
+        injected = {name: (kind, about) for name, kind, about in contract.injected}
+        arguments = []
+        names = list(inspect.signature(contract.function).parameters)[contract.is_class :]
+        for name in names:
+            if name in injected:
+                kind, about = injected[name]
+                if kind is Inject.TICK:
+                    arguments.append(f"Tick((t - l{index}) * 1e-9) if l{index} else TICK")
+                elif kind is Inject.AGE:
+                    arguments.append(f"new_age(Age, {ages.get(about, '0')} * 1e-9)")
+                else:
+                    arguments.append(f"X{index}(firing)")
+            elif name in contract.constants:
+                arguments.append(f"K{index}[{name!r}]")
+            else:
+                arguments.append(values.get(name, "None"))
+        return ", ".join(arguments)
+
+    def _call(
+        self, index: int, step: StepPlan, contract: Contract, values: dict[str, str],
+        ages: dict[str, str], origins: list[str],
+    ) -> None:  # fmt: skip
+        out = self.out
+        stats = f"T{index}"
+        out("u = mono()")
+        out("try:")
+        out(f"y = N{index}({self._arguments(index, step, contract, values, ages)})", 1)
+        out("except Exception as problem:")
+        out(f"c{index} = {RAISED}; {stats}.raised += 1; raised({index}, problem)", 1)
+        out("else:")
+        out.depth += 1
+        out(f"d = {origins[0] if origins else 't'}")
+        for other in origins[1:]:
+            out(f"z = {other}")
+            out("if z < d: d = z")
+        outputs = [self.ids[self._source(step, port)] for port in step.outputs]
+        if contract.output_tuple is not None:
+            out(f"{', '.join(f'y{i}' for i in outputs)}, = y")
+        for i in outputs:
+            value = f"y{i}" if contract.output_tuple is not None else "y"
+            out(f"if {value} is not SILENT and {value} is not None:")
+            out(f"q{i} += 1; m{i} = {value}; o{i} = d; f{i} = t; n{i} = True", 1)
+            out("else:")
+            out(f"c{index} = {QUIET}", 1)
+        out(f"if c{index} == {CALLED}: {stats}.called += 1")
+        out(f"else: {stats}.silent += 1")
+        out.depth -= 1
+        out("u = mono() - u")
+        out(f"w += B{index}; {stats}.total_ns += u")
+        out(f"if u > {stats}.worst_ns: {stats}.worst_ns = u")
+        if step.budget_ns:
+            out(f"if u > {step.budget_ns}: {stats}.overruns += 1")
+        if self._injects(step, Inject.TICK):
+            out(f"l{index} = t")
+
+    def _finish(self, layout: struct.Struct) -> None:
+        out, task = self.out, self.task
+        for source in self.loops:
+            i = self.ids[source]
+            fed = next(e for e in self.plan.edges if e.source == source)
+            j = self.ids[fed.fed_by]
+            out(f"if n{j}: q{i}, m{i}, o{i}, f{i} = q{j}, m{j}, o{j}, f{j}")
+        out("yield w")
+        out("e = now()")
+        for index, step in enumerate(task.steps):
+            if step.deadline_ns is not None:
+                out(
+                    f"if e - release > {step.deadline_ns} and c{index} == {CALLED}: "
+                    f"T{index}.misses += 1"
+                )
+        for source in task.publishes:
+            i = self.ids[source]
+            fired = self._fired(source)
+            out(f"if {fired}: P{i}((q{i}, m{i}, o{i}, t))")
+        for index, bus in enumerate(task.buses):
+            if bus.command_edge < 0:
+                continue
+            i = self.ids[self.plan.edges[bus.command_edge].source]
+            out(f"if q{i} != gq{index}: gq{index} = q{i}; gc{index} = U{index}(m{i})")
+            state = self.ids[bus.state]
+            out(f"g = G{index}(t, gc{index}, f{i} if q{i} else 0, m{state} if b{index} else None)")
+            out(f"yield from W{index}(g, o{i} if q{i} else 0, E{bus.command_edge}, q{i})")
+        fields = ["1", "firing", "release", "t", "min(e - t, 4294967295)"]
+        fields += [f"q{self.ids[s]}" for s in task.reads]
+        fields += [f"c{i}" for i in range(len(task.steps))]
+        fields += [f"b{i}" for i in range(len(task.buses))]
+        out(f"LOG(PACK({', '.join(fields)}))")

@@ -1,0 +1,101 @@
+"""The plan: what runs, and nothing else. Plain data, serialisable, with a hash."""
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+Trigger = dict[str, Any]
+
+
+class EdgePlan(msgspec.Struct, frozen=True):
+    """One edge into a node's input or a device's command port.
+
+    kind: `local` (same tick or last value inside one task), `slot` (between tasks: one place,
+    latest wins), `loop` (feedback: the previous firing's value).
+    """
+
+    source: str
+    target: str
+    kind: str
+    trigger: bool = False
+    fresh_ns: int | None = None
+    on_stale: str = "skip"
+    fed_by: str = ""  # for a loop: the output that it remembers
+
+
+class StepPlan(msgspec.Struct, frozen=True):
+    """One node in a task, at its place in the order."""
+
+    name: str
+    target: str
+    inputs: tuple[tuple[str, int], ...]  # (port, index of its edge in Plan.edges)
+    outputs: tuple[str, ...]
+    trigger: str  # "" (the task's own), or the source whose output triggers it
+    constants: dict[str, Any]
+    deadline_ns: int | None = None
+    budget_ns: int = 0
+    recorded: bool = False
+
+
+class BusPlan(msgspec.Struct, frozen=True):
+    """A device cycled in a task: read at its start, guarded and written at its end."""
+
+    role: str
+    state: str  # "neck.state"
+    command_edge: int = -1  # index in Plan.edges, -1: read only
+
+
+class TaskPlan(msgspec.Struct, frozen=True):
+    """A fused straight-line tick: one trigger, nodes in order, the devices it cycles."""
+
+    name: str
+    every_ns: int  # 0: triggered by `stream`
+    stream: str  # "front.image", or ""
+    steps: tuple[StepPlan, ...]
+    buses: tuple[BusPlan, ...]
+    reads: tuple[str, ...]  # sources sampled from slots, in order; their sequence is recorded
+    publishes: tuple[str, ...]  # sources that other tasks sample
+
+
+class LanePlan(msgspec.Struct, frozen=True):
+    """A thread of its own: one rate domain."""
+
+    name: str
+    task: TaskPlan
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The compiled graph."""
+
+    graph: str
+    lanes: tuple[LanePlan, ...]
+    edges: tuple[EdgePlan, ...]
+    streams: tuple[str, ...]  # stream roles, each with a reader of its own
+
+    def to_json(self) -> bytes:
+        """Canonical JSON."""
+        return msgspec.json.encode(msgspec.to_builtins(self), order="deterministic")
+
+    @property
+    def hash(self) -> str:
+        """sha256 of the canonical JSON."""
+        return hashlib.sha256(self.to_json()).hexdigest()
+
+    def describe(self) -> str:
+        """For people: lanes, their tasks, order and edges."""
+        from haihe.runtime.units import format_ns
+
+        lines = [f"plan of {self.graph}  {self.hash[:12]}"]
+        for lane in self.lanes:
+            task = lane.task
+            when = f"every {format_ns(task.every_ns)}" if task.every_ns else f"on {task.stream}"
+            order = [f"read {bus.role}" for bus in task.buses]
+            order += [step.name for step in task.steps]
+            order += [f"guard {b.role} · write {b.role}" for b in task.buses if b.command_edge >= 0]
+            lines.append(f"  lane {lane.name:<14} {when:<16} {' · '.join(order)}")
+        for edge in self.edges:
+            limit = f"  fresh {format_ns(edge.fresh_ns)}" if edge.fresh_ns else ""
+            how = "triggers" if edge.trigger else edge.kind
+            lines.append(f"  {edge.source:>18} -> {edge.target:<20} {how}{limit}")
+        return "\n".join(lines)

@@ -1,0 +1,479 @@
+"""Replay: the recorded firings again, from what they consumed, to the same bytes.
+
+Decision replay takes the outputs of `recorded` nodes (models) from the recording; perception
+replay computes them again from the recorded frames. A firing is ready when the sequence numbers
+that it consumed exist; no global order is recorded or needed. Devices are the same sans-I/O
+objects, fed with the recorded replies; what they want to send is compared with what was sent.
+"""
+
+import io
+import logging
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from haihe.runtime.contracts import SILENT
+from haihe.runtime.errors import DeviceError, RecordError
+from haihe.runtime.exec.lane import Assembly, Lane, Timing
+from haihe.runtime.graph import Graph, NodeUse
+from haihe.runtime.guard.guard import Guard
+from haihe.runtime.io import BusDevice, Reply
+from haihe.runtime.plan.codegen import OUTCOMES, QUIET, RAISED, record_layout
+from haihe.runtime.record.format import FIRING, SETUP, STOP, LaneRecord
+from haihe.runtime.record.recording import Recording
+from haihe.runtime.types import decode
+
+log = logging.getLogger(__name__)
+
+
+class Difference(msgspec.Struct):
+    """One place where the replay went another way."""
+
+    lane: str
+    firing: int
+    what: str
+
+    def __str__(self) -> str:
+        return f"lane {self.lane}, firing {self.firing}: {self.what}"
+
+
+class ReplayReport(msgspec.Struct):
+    """What a replay found. `ok`: every firing was replayed and none differed."""
+
+    path: str
+    mode: str
+    firings: int = 0
+    skipped: int = 0  # not replayable: what they consumed lies beyond the cut of the file
+    bytes_equal: int = 0
+    differences: list[Difference] = []
+    differing: int = 0  # all differences; the list holds the first ones
+    sent: dict[str, bytes] = {}  # by role: what the replayed device sent
+
+    @property
+    def ok(self) -> bool:
+        """Nothing differed, and there was something to compare."""
+        return not self.differing and self.firings > 0
+
+    def __str__(self) -> str:
+        verdict = "equal" if self.ok else f"{self.differing} differences"
+        lines = [
+            f"{self.mode} replay of {self.path}: {self.firings} firings, "
+            f"{self.bytes_equal} actuator bytes: {verdict}"
+        ]
+        if self.skipped:
+            lines.append(f"  {self.skipped} firings lie beyond the end of the file")
+        lines += [f"  {difference}" for difference in self.differences]
+        return "\n".join(lines)
+
+
+class Step(msgspec.Struct):
+    """One replayed firing, for stepping through."""
+
+    lane: str
+    firing: int
+    t_ns: int
+    consumed: dict[str, int]
+    outcomes: dict[str, str]
+    events: list[Any]
+    inputs: dict[str, Any]
+
+
+LISTED = 20  # differences that are kept in full
+
+
+class _LaneReplay:
+    def __init__(self, lane: Lane, records: list[LaneRecord]) -> None:
+        self.lane, self.records = lane, records
+        self.at = 0
+        self.current: LaneRecord | None = None
+
+    def clock(self) -> int:
+        """The firing's one clock reading, as recorded."""
+        assert self.current is not None
+        if self.current.kind == FIRING:
+            return int(self.current.fixed[2])
+        return int(self.current.fixed[1]) if self.current.kind == STOP else 0
+
+    def now(self) -> int:
+        """Its end, as recorded."""
+        if self.current is None or self.current.kind != FIRING:
+            return 0
+        return int(self.current.fixed[2]) + int(self.current.fixed[3])
+
+
+class Replayer:
+    """Replays a recording of a graph that has been wired anew and bound to fresh devices."""
+
+    def __init__(
+        self,
+        recording: Recording,
+        graph: Graph,
+        buses: Mapping[str, tuple[BusDevice, Guard | None]],
+        *,
+        perception: bool = False,
+        start_s: float = 0.0,
+    ) -> None:
+        self.recording, self.graph = recording, graph
+        self.report = ReplayReport(str(recording.path), "perception" if perception else "decision")
+        self._perception = perception
+        self._lanes: list[_LaneReplay] = []
+        self._queue: list[tuple[int, bytes, Reply]] = []
+        self._sent: dict[str, list[bytes]] = {role: [] for role in buses}
+        timing = {i: self._timing(i) for i in range(len(recording.plan.lanes))}
+        self.assembly = Assembly(
+            graph,
+            recording.plan,
+            buses,
+            lambda index: timing[index],
+            seed=int(recording.header.get("seed", 0)),
+            play=None if perception else self._play,
+        )
+        for lane in self.assembly.lanes:
+            self._lanes.append(_LaneReplay(lane, recording.lanes[lane.name]))
+            lane.on_log = lambda fixed, lane=lane: self._logged(lane, fixed)
+        self._history: dict[tuple[int, str], dict[int, Any]] = {}
+        self._kinds: dict[str, Any] = {}
+        self._load_sources()
+        if start_s:
+            self._start_at(start_s)
+
+    def _timing(self, index: int) -> Timing:
+        return Timing(
+            lambda: self._lanes[index].clock(), lambda: self._lanes[index].now(), lambda: 0
+        )
+
+    # --- sources ------------------------------------------------------------------------------
+
+    def _load_sources(self) -> None:
+        kinds = {
+            f"{role}.{port}": kind
+            for role, device in self.graph.devices.items()
+            for port, kind in device.kind.states.items()
+        }
+        for (index, source), slot in self.assembly.readers.items():
+            history = self._history[index, source] = {}
+            if source in self.recording.streams:
+                self._kinds[source] = kinds[source]
+                history |= {r.sequence: r for r in self.recording.streams[source]}
+            else:
+
+                def keep(slot: Any = slot, history: Any = history) -> None:
+                    history[slot.value[0]] = slot.value
+
+                slot.wake = keep
+
+    def _play(self, lane: Lane, index: int, use: NodeUse) -> Callable[..., Any]:
+        """Stands for a recorded node: gives what the recording says it gave."""
+        several = use.contract.output_tuple is not None
+        sources = [use.name if p.name == "out" else f"{use.name}.{p.name}" for p in use.outputs]
+        outputs = [self.recording.outputs.get(source, {}) for source in sources]
+        place = 4 + len(lane.task.reads) + index
+
+        def play(*args: Any) -> Any:
+            record = self._lanes[lane.index].current
+            assert record is not None
+            outcome = record.fixed[place]
+            if outcome == RAISED:
+                raise _Replayed(f"{use.name} raised when it was recorded")
+            results: list[Any] = []
+            for source, stored, port in zip(sources, outputs, use.outputs, strict=True):
+                number = lane.counts.get(source, 0) + 1
+                data = stored.get(number)
+                if data is None or (outcome == QUIET and not several):
+                    results.append(SILENT)
+                    continue
+                lane.counts[source] = number
+                results.append(decode(port.kind, data))
+            return tuple(results) if several else results[0]
+
+        return play
+
+    # --- replay -------------------------------------------------------------------------------
+
+    def run(self) -> ReplayReport:
+        """Replay everything; give the report."""
+        for _ in self.steps():
+            pass
+        return self.report
+
+    def steps(self) -> Iterator[Step]:
+        """Replay firing by firing; sums up in `report`."""
+        if self._perception:
+            for lane in self.assembly.lanes:
+                for instance in lane.instances:
+                    if hasattr(instance, "open"):
+                        instance.open()
+        progress = True
+        while progress:
+            progress = False
+            for replay in self._lanes:
+                while replay.at < len(replay.records) and self._is_ready(replay):
+                    yield self._step(replay)
+                    progress = True
+        self.report.skipped = sum(
+            sum(r.kind == FIRING for r in replay.records[replay.at :]) for replay in self._lanes
+        )
+        if self.report.skipped and self.recording.complete:
+            self._differs(self._lanes[0].lane, 0, "firings wait for messages that never came")
+        self.report.sent = {role: b"".join(parts) for role, parts in self._sent.items()}
+        for lane in self.assembly.lanes:
+            for instance in lane.instances:
+                if self._perception and hasattr(instance, "close"):
+                    instance.close()
+
+    def _is_ready(self, replay: _LaneReplay) -> bool:
+        record = replay.records[replay.at]
+        if record.kind != FIRING:
+            return True
+        lane = replay.lane
+        for source, sequence in zip(lane.task.reads, record.fixed[4:], strict=False):
+            if sequence and sequence not in self._history[lane.index, source]:
+                return False
+        return True
+
+    def _step(self, replay: _LaneReplay) -> Step:
+        lane, record = replay.lane, replay.records[replay.at]
+        replay.current = record
+        consumed: dict[str, int] = {}
+        inputs: dict[str, Any] = {}
+        if record.kind == FIRING:
+            for source, sequence in zip(lane.task.reads, record.fixed[4:], strict=False):
+                history = self._history[lane.index, source]
+                slot = self.assembly.readers[lane.index, source]
+                slot.value = self._sample(lane, source, history[sequence]) if sequence else None
+                consumed[source] = sequence
+                inputs[source] = slot.value
+                for old in [number for number in history if number < sequence]:
+                    del history[old]
+            lane.firing = record.fixed[0] - 1
+            lane.inbox.extend(record.events)
+            steps: Any = lane.begin(record.fixed[1])
+            self.report.firings += 1
+        elif record.kind == SETUP:
+            steps = lane.setup()
+        else:
+            reason = next((e[1] for e in record.events if e[0] == "trip"), "stop")
+            steps = lane.stop(replay.clock, reason)
+        at = replay.at
+        self._load(replay)
+        try:
+            self._drive(lane, steps)
+        except _Diverged:
+            replay.at = max(replay.at, at + 1)
+        outcomes: dict[str, str] = {}
+        if record.kind == FIRING:
+            codes = record.fixed[4 + len(lane.task.reads) :]
+            outcomes = {
+                step.name: OUTCOMES[code]
+                for step, code in zip(lane.task.steps, codes, strict=False)
+            }
+        return Step(
+            lane.name, lane.firing, replay.clock(), consumed, outcomes, list(record.events), inputs
+        )
+
+    def _sample(self, lane: Lane, source: str, stored: Any) -> Any:
+        """The sample of a slot; a stream's message is decoded only for nodes that look at it."""
+        if source not in self._kinds:
+            return stored
+        message = None
+        for step in lane.task.steps:
+            looks = any(self.recording.plan.edges[e].source == source for _, e in step.inputs)
+            if looks and (self._perception or not step.recorded):
+                message = stored.message(self._kinds[source])
+                if message is None:
+                    raise RecordError(
+                        f"{self.recording.path}: node {step.name} needs the frames of {source}, "
+                        "which were not kept as captured. Record with frames=lossless."
+                    )
+        return (stored.sequence, message, stored.capture_ns, stored.delivered_ns)
+
+    def _load(self, replay: _LaneReplay) -> None:
+        replay.current = replay.records[replay.at]
+        self._queue = [(bus, x.tx, reply) for bus, x, reply in replay.current.exchanges]
+
+    def _drive(self, lane: Lane, steps: Any) -> None:
+        """Run a generator, feeding the recorded replies."""
+        reply = None
+        try:
+            while True:
+                item = steps.send(reply)
+                reply = None if item.__class__ is int else self._answer(lane, item)
+        except StopIteration:
+            return
+        except DeviceError as exc:  # a set-up that failed when it was recorded, too
+            log.info("replay: %s", exc)
+
+    def _answer(self, lane: Lane, bus: Any) -> Reply:
+        tx = bus.pending.tx
+        if not self._queue:
+            self._differs(lane, lane.firing, f"{bus.role} sends {tx.hex()}, recorded: nothing")
+            raise _Diverged
+        index, recorded, reply = self._queue.pop(0)
+        if not reply.error:
+            self._sent[bus.role].append(tx)
+        if index != bus.index or recorded != tx:
+            self._differs(
+                lane, lane.firing, f"{bus.role} sends {tx.hex()}, recorded: {recorded.hex()}"
+            )
+        else:
+            self.report.bytes_equal += len(tx)
+        return reply
+
+    def _logged(self, lane: Lane, fixed: bytes) -> None:
+        """A record ends: it must come out equal, sequence numbers and outcomes too."""
+        replay = self._lanes[lane.index]
+        record = replay.current
+        assert record is not None
+        if self._queue:
+            self._differs(lane, lane.firing, f"{len(self._queue)} recorded exchanges not made")
+        if record.kind == FIRING:
+            found = record_layout(lane.task).unpack(fixed)[1:]
+            if found != record.fixed:
+                self._differs(lane, lane.firing, _compare(lane, record.fixed, found))
+        replay.at += 1
+        # set-up and stop write a record per bus: go on to the next one of the same group
+        if record.kind != FIRING and replay.at < len(replay.records):
+            following = replay.records[replay.at]
+            if following.kind == record.kind and (
+                record.kind == SETUP or following.fixed[0] == record.fixed[0]
+            ):
+                self._load(replay)
+
+    def _differs(self, lane: Lane, firing: int, what: str) -> None:
+        self.report.differing += 1
+        if len(self.report.differences) < LISTED:
+            self.report.differences.append(Difference(lane.name, firing, what))
+
+    # --- keyframes ----------------------------------------------------------------------------
+
+    def _start_at(self, start_s: float) -> None:
+        """Begin at keyframes no later than `start_s`, each lane early enough to make all that
+        the others will consume."""
+        firsts = [
+            record.fixed[2]
+            for replay in self._lanes
+            for record in replay.records[:3]
+            if record.kind == FIRING
+        ]
+        if not firsts:
+            raise RecordError(f"{self.recording.path}: no firings in it.")
+        t = min(firsts) + round(start_s * 1e9)
+        initial = [pickle.dumps(replay.lane.snapshot(), 5) for replay in self._lanes]
+        chosen = {i: self._keyframe_before(replay, t) for i, replay in enumerate(self._lanes)}
+        changed = True
+        while changed:
+            changed = False
+            for i, replay in enumerate(self._lanes):
+                at = self._index_after(replay, chosen[i])
+                for position, source in enumerate(replay.lane.task.reads):
+                    maker = self._maker(source)
+                    if maker is None:
+                        continue
+                    needed = [
+                        r.fixed[4 + position]
+                        for r in replay.records[at:]
+                        if r.kind == FIRING and r.fixed[4 + position]
+                    ]
+                    first = min(needed, default=0)
+                    while first and chosen[maker] and self._made_by(maker, source, chosen) >= first:
+                        chosen[maker] = self._earlier(maker, chosen[maker])
+                        changed = True
+        for i, replay in enumerate(self._lanes):
+            state = initial[i]
+            if chosen[i]:
+                state = dict(self.recording.keyframes[replay.lane.name])[chosen[i]]
+            replay.lane.restore(load_state(state, self.graph))
+            replay.at = self._index_after(replay, chosen[i])
+
+    def _keyframe_before(self, replay: _LaneReplay, t: int) -> int:
+        times = {r.fixed[0]: r.fixed[2] for r in replay.records if r.kind == FIRING}
+        numbers = [n for n, _ in self.recording.keyframes.get(replay.lane.name, [])]
+        return max((n for n in numbers if n in times and times[n] <= t), default=0)
+
+    def _earlier(self, index: int, firing: int) -> int:
+        numbers = [n for n, _ in self.recording.keyframes.get(self._lanes[index].lane.name, [])]
+        return max((n for n in numbers if n < firing), default=0)
+
+    @staticmethod
+    def _index_after(replay: _LaneReplay, firing: int) -> int:
+        if not firing:
+            return 0
+        return next(
+            (
+                i + 1
+                for i, r in enumerate(replay.records)
+                if r.kind == FIRING and r.fixed[0] == firing
+            ),
+            len(replay.records),
+        )
+
+    def _maker(self, source: str) -> int | None:
+        for i, replay in enumerate(self._lanes):
+            if source in replay.lane.task.publishes:
+                return i
+        return None
+
+    def _made_by(self, maker: int, source: str, chosen: dict[int, int]) -> int:
+        """The sequence number that a source has reached at a lane's keyframe."""
+        lane = self._lanes[maker].lane
+        state = load_state(dict(self.recording.keyframes[lane.name])[chosen[maker]], self.graph)
+        lane.restore(state)
+        return lane.sequence_of(source)
+
+
+def _compare(lane: Lane, recorded: tuple[Any, ...], found: tuple[Any, ...]) -> str:
+    names = ["firing", "release", "clock", "run"]
+    names += [f"sequence of {source}" for source in lane.task.reads]
+    names += [f"outcome of {step.name}" for step in lane.task.steps]
+    names += [f"state of {bus.role}" for bus in lane.task.buses]
+    return ", ".join(
+        f"{name}: {b}, recorded: {a}"
+        for name, a, b in zip(names, recorded, found, strict=True)
+        if a != b
+    )
+
+
+class _Replayed(Exception):
+    """Stands for what a recorded node raised."""
+
+
+class _Diverged(Exception):
+    """The replay left the recorded path in mid-firing."""
+
+
+NUMPY = {"ndarray", "dtype", "_reconstruct", "scalar", "_frombuffer"}
+PLAIN = {
+    ("builtins", name) for name in ("set", "frozenset", "complex", "bytearray", "slice", "range")
+} | {("collections", "deque"), ("collections", "OrderedDict"), ("msgspec._core", "rebuild")}
+
+
+class _StateUnpickler(pickle.Unpickler):
+    """A keyframe is data from a file: only plain types, numpy arrays, messages and the classes
+    that the graph's own modules define are made."""
+
+    def __init__(self, data: bytes, modules: set[str]) -> None:
+        super().__init__(io.BytesIO(data))
+        self._modules = modules
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Refuse everything else."""
+        if (module, name) in PLAIN or (module.startswith("numpy") and name in NUMPY):
+            return super().find_class(module, name)
+        if "." not in name and (module.startswith("haihe.") or module in self._modules):
+            found = super().find_class(module, name)
+            if isinstance(found, type) and found.__module__ == module:
+                return found
+        raise RecordError(
+            f"the keyframe wants {module}.{name}: not a class of the graph's modules. Replay from "
+            "the beginning, or look where the recording came from."
+        )
+
+
+def load_state(data: bytes, graph: Graph) -> dict[str, Any]:
+    """A keyframe's state, by a restricted unpickler."""
+    modules = {use.contract.target.split(":")[0] for use in graph.nodes.values()}
+    modules |= {use.contract.function.__module__ for use in graph.nodes.values()}
+    state: dict[str, Any] = _StateUnpickler(data, modules).load()
+    return state
