@@ -1,11 +1,13 @@
 """A detector: a model of the zoo as a callable from an image to detections."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from haihe.runtime.errors import ModelError
+from haihe.runtime.node import node
 from haihe.runtime.types import F32, U8, Detections, Image
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ class _Opened:
     labels: tuple[str, ...]
 
 
+@node(recorded=True)
 @dataclass
 class Detector:
     """Finds the objects that a model knows.
@@ -85,6 +88,12 @@ class Detector:
         return self._detect(self._opened, image)
 
     @property
+    def node_name(self) -> str:
+        """The name of the node in a graph: the model's."""
+        stem = self.model.rsplit("/", 1)[-1].partition(".")[0]
+        return "".join(c if c.isalnum() else "_" for c in stem)
+
+    @property
     def provider(self) -> str:
         """What really runs the model; empty if it is not open."""
         return self._opened.session.provider if self._opened else ""
@@ -119,6 +128,11 @@ class Detector:
             opened.labels,
             image.camera,
         )
+
+
+def detector(model: str, threads: int = 1) -> Callable[[Image], Detections]:
+    """A detector node: `detector("part")(cam.image)`. See `Detector`."""
+    return Detector(model, threads)
 
 
 def _clip(boxes: F32, picture: U8) -> None:

@@ -188,6 +188,11 @@ class Graph:
                 "already: two nodes would share one state. Make an instance for each."
             )
         self._instances[id(instance)] = name
+        if hasattr(instance, "open") and not contract_of(instance).recorded:
+            raise WiringError(
+                f"{line}: node {name}: it has open(), so it holds something that a replay may not "
+                "have. Say @node(recorded=True): replay then takes its outputs from the recording."
+            )
         for key, value in state_of(instance).items():
             try:
                 pickle.dumps(value)

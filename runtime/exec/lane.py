@@ -127,10 +127,7 @@ class Lane:
         if kind == "param":
             _, node, key, value = event
             index = next(i for i, step in enumerate(self.task.steps) if step.name == node)
-            if self.instances[index] is not None and hasattr(self.instances[index], key):
-                setattr(self.instances[index], key, value)
-            else:
-                self.constants[index][key] = value
+            self._set_constant(index, key, value)
             return
         for bus in self.buses:
             if bus.guard is None:
@@ -143,6 +140,12 @@ class Lane:
                 bus.guard.trip(event[1])
             elif kind == "reset":
                 bus.guard.reset()
+
+    def _set_constant(self, index: int, key: str, value: Any) -> None:
+        self.constants[index][key] = value
+        instance = self.instances[index]
+        if instance is not None and hasattr(instance, key):
+            setattr(instance, key, value)
 
     def log(self, fixed: bytes) -> None:
         """End the record of a firing, set-up or stop: its fixed part is given."""
@@ -236,8 +239,9 @@ class Lane:
         for step, instance in zip(self.task.steps, self.instances, strict=True):
             if step.name in state["nodes"]:
                 set_state(instance, state["nodes"][step.name])
-        for mine, theirs in zip(self.constants, state["constants"], strict=True):
-            mine.update(theirs)
+        for index, constants in enumerate(state["constants"]):
+            for key, value in constants.items():
+                self._set_constant(index, key, value)
         for bus, bus_state in zip(self.buses, state["buses"], strict=True):
             bus.restore(bus_state)
         self.counts.update(state["counts"])

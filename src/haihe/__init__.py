@@ -1,7 +1,88 @@
-"""haihe (海河): edge-AI runtime for robots and smart sensors."""
+"""haihe (海河): edge-AI runtime for robots and smart sensors.
 
+Public names load on first use: `import haihe` itself imports nothing heavy.
+"""
+
+import os as _os
 from pathlib import Path as _Path
+from typing import TYPE_CHECKING
+from typing import Any as _Any
 
 __version__ = "0.1.0"
 if not (_Path(__file__).parent / "runtime").is_dir():  # a checkout without symbolic links
     __path__.append(str(_Path(__file__).parents[2]))
+
+# onnxruntime 1.29 and later send telemetry unless this is set before their first import
+_os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+if TYPE_CHECKING:
+    from haihe.drivers.roles import camera, servos
+    from haihe.launch import run, simulate
+    from haihe.models.detector import detector
+    from haihe.runtime.contracts import (
+        RNG,
+        TICK,
+        Age,
+        Rng,
+        Tick,
+        age_of,
+        fresh,
+        silent,
+        sometimes,
+        unit,
+    )
+    from haihe.runtime.errors import HaiheError
+    from haihe.runtime.graph import Graph, feedback, named
+    from haihe.runtime.node import contract_of, node
+
+_PLACES = {
+    "haihe.drivers.roles": ("camera", "servos"),
+    "haihe.launch": ("run", "simulate"),
+    "haihe.models.detector": ("detector",),
+    "haihe.runtime.contracts": (
+        "RNG", "TICK", "Age", "Rng", "Tick", "age_of", "fresh", "silent", "sometimes", "unit",
+    ),
+    "haihe.runtime.errors": ("HaiheError",),
+    "haihe.runtime.graph": ("Graph", "feedback", "named"),
+    "haihe.runtime.node": ("contract_of", "node"),
+}  # fmt: skip
+_MODULES = {name: module for module, names in _PLACES.items() for name in names}
+
+__all__ = [
+    "RNG",
+    "TICK",
+    "Age",
+    "Graph",
+    "HaiheError",
+    "Rng",
+    "Tick",
+    "age_of",
+    "camera",
+    "contract_of",
+    "detector",
+    "feedback",
+    "fresh",
+    "named",
+    "node",
+    "run",
+    "servos",
+    "silent",
+    "simulate",
+    "sometimes",
+    "unit",
+]
+
+
+def __getattr__(name: str) -> _Any:
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module 'haihe' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
