@@ -21,7 +21,8 @@ IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".p
 class FileOptions:
     """path: a video, an image or a folder (in the order of names). fps: 0 takes the video's own
     (folders: 10). size: resized to (width, height) if given. loop: begin again at the end.
-    latency_ms: from exposure to delivery. limit: at most so many frames (0: all)."""
+    latency_ms: from exposure to delivery. limit: at most so many frames (0: all). intrinsics are
+    scaled to the picture's size."""
 
     path: str
     fps: float = 0.0
@@ -109,7 +110,16 @@ class FileCamera:
             data = self._video_frame(index)
         if self.options.size is not None:
             data = cv2.resize(data, self.options.size, interpolation=cv2.INTER_AREA)
-        return Image(data, self.options.intrinsics)
+        return Image(data, self._intrinsics(data.shape[1], data.shape[0]))
+
+    def _intrinsics(self, width: int, height: int) -> Intrinsics | None:
+        given = self.options.intrinsics
+        if given is None or (given.width, given.height) == (width, height):
+            return given
+        x, y = width / given.width, height / given.height
+        # pixel middles are whole numbers, so the edges at -0.5 are what scales
+        cx, cy = (given.cx + 0.5) * x - 0.5, (given.cy + 0.5) * y - 0.5
+        return Intrinsics(width, height, given.fx * x, given.fy * y, cx, cy, given.k1, given.k2)
 
     def _video_frame(self, index: int) -> Any:
         import cv2

@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import logging
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +24,8 @@ from haihe.runtime.record.recorder import Frames, Recorder
 from haihe.runtime.units import duration_ns
 from haihe.world_process import WorldProcess
 
+log = logging.getLogger(__name__)
+
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
@@ -37,18 +41,13 @@ class Prepared:
 
         return {
             "graph": self.graph.name,
-            "source": source_of(self.graph),
+            "source": {"file": self.graph.file, **self.graph.origin},
             "plan": msgspec.to_builtins(self.plan),
             "plan_hash": self.plan.hash,
             "unit": {"file": self.binding.unit.file, "text": self.binding.unit.text},
             "seed": seed,
             "mode": mode,
         }
-
-
-def source_of(graph: Graph) -> dict[str, str]:
-    """Where a graph comes from: its file, and how it was named on the command line."""
-    return {"file": graph.file, "pipeline": getattr(graph, "pipeline", "")}
 
 
 def prepare(graph: Graph, unit: str | Path | UnitFile | None = None) -> Prepared:
@@ -155,7 +154,11 @@ class Live:
     world: WorldProcess | None
     recording: Path | None = None
     outcome: Outcome | None = None
-    truth: list[dict[str, float]] = dataclasses.field(default_factory=list)
+
+    def __repr__(self) -> str:
+        reason = self.outcome.reason if self.outcome else "running"
+        firings = {lane.name: lane.firing for lane in self.executor.assembly.lanes}
+        return f"<run of {self.prepared.graph.name}: {reason}; firings {firings}>"
 
 
 def run(
@@ -179,8 +182,11 @@ def run(
 
     sim: in the simulated world of the unit, a process of its own; actuators then arm themselves.
     On real devices they move only with `arm=True`. video, camera: take every camera of the graph
-    from a file or from that V4L2 device. Raises what a node raised, after the safe actions.
+    from a file or from that V4L2 device. tick: called a few times a second (default: a status
+    line on a terminal). Raises what a node raised, after the safe actions.
     """
+    for warning in graph.warnings:
+        log.warning("%s", warning)
     prepared = prepare(graph, unit)
     binding = prepared.binding
     for role in prepared.plan.streams:
@@ -207,9 +213,19 @@ def run(
             seed,
         )
         live = Live(prepared, executor, place, recorder.path if recorder else None)
+        armed = sim if arm is None else arm
+        if not armed:
+            log.warning("not armed: nothing will move. Say arm=True (--arm) when it may.")
+        line = None
+        if tick is None and sys.stderr.isatty():
+            from haihe.status import StatusLine
+
+            tick = line = StatusLine()
         try:
-            _run(live, duration, sim if arm is None else arm, tick, tick_s)
+            _run(live, duration, armed, tick, tick_s)
         finally:
+            if line is not None:
+                line.end()
             if place is not None and recorder is not None:
                 names = place.truth_names
                 recorder.note("truth", {"names": names, "rows": place.truth()})
@@ -300,11 +316,15 @@ def _world_camera(binding: Binding, role: str, path: str) -> Binding:
 def _other_camera(
     binding: Binding, role: str, video: str | Path | None, camera: str | None
 ) -> Binding:
+    intrinsics = getattr(binding.devices[role].options, "intrinsics", None)
     if video is not None:
         from haihe.drivers.camera.file import SPEC, FileOptions
 
-        return replace_driver(binding, role, SPEC, FileOptions(str(video)))
+        return replace_driver(binding, role, SPEC, FileOptions(str(video), intrinsics=intrinsics))
     from haihe.drivers.camera.v4l2 import SPEC as V4L2
     from haihe.drivers.camera.v4l2 import V4l2Options
 
-    return replace_driver(binding, role, V4L2, V4l2Options(str(camera)))
+    old = binding.devices[role].options
+    if not isinstance(old, V4l2Options):
+        old = V4l2Options(intrinsics=intrinsics)
+    return replace_driver(binding, role, V4L2, dataclasses.replace(old, device=str(camera)))

@@ -1,0 +1,159 @@
+"""`haihe run` and `haihe demo`."""
+
+import argparse
+from typing import Any
+
+
+def add(verbs: Any) -> None:
+    """Add the verbs to the parser."""
+    run = verbs.add_parser("run", help="run a graph: on devices, on a video, or simulated")
+    run.add_argument("graph", help="app.py, app.py:name, or a pipeline such as robot.follow")
+    run.add_argument("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE",
+                     help="parameter of a pipeline")  # fmt: skip
+    run.add_argument("--unit", help="unit profile: a path or a name (default: unit.yaml beside it)")
+    run.add_argument("--sim", action="store_true", help="in the simulated world of the unit")
+    run.add_argument("--video", metavar="FILE", help="cameras read this video, image or folder")
+    run.add_argument("--camera", metavar="DEVICE", help="cameras are this V4L2 device")
+    run.add_argument("--arm", action="store_true", help="let real actuators move")
+    run.add_argument("--record", nargs="?", const="", metavar="FILE", help="make a recording")
+    run.add_argument("--report", metavar="FILE.html", help="write a report of the recording")
+    _common(run, None)
+    run.set_defaults(run=_run)
+
+    demo = verbs.add_parser("demo", help="a simulated pan-tilt head follows a part, recorded")
+    demo.add_argument("--out", default="haihe-demo", metavar="DIR", help="where the files go")
+    demo.add_argument("--no-prediction", action="store_true",
+                      help="command the last bearing seen, to see what prediction is worth")  # fmt: skip
+    _common(demo, "12s")
+    demo.set_defaults(run=_demo)
+
+
+def _common(verb: argparse.ArgumentParser, duration: str | None) -> None:
+    verb.add_argument("--duration", default=duration, metavar="TIME", help="such as 10s or 5min")
+    verb.add_argument("--seed", type=int, default=0, help="of the simulated world and of nodes")
+    verb.add_argument("--frames", choices=("lossless", "jpeg", "none"), default="jpeg",
+                      help="how a recording keeps pictures")  # fmt: skip
+
+
+def _value(text: str) -> Any:
+    import yaml
+
+    return yaml.safe_load(text)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from haihe.launch import run
+    from haihe.load import load_graph
+    from haihe.runtime.errors import PlanError
+
+    parameters = {}
+    for pair in arguments.parameters:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise PlanError(f"-p {pair}: write NAME=VALUE.")
+        parameters[name] = _value(text)
+    graph = load_graph(arguments.graph, parameters)
+    recording = None
+    if arguments.record is not None or arguments.report:
+        recording = Path(arguments.record or _new_name(graph.name))
+    status = _Status()
+    try:
+        live = run(
+            graph,
+            unit=arguments.unit,
+            sim=arguments.sim,
+            duration=arguments.duration,
+            record=recording,
+            frames=arguments.frames,
+            arm=True if arguments.arm else None,
+            seed=arguments.seed,
+            video=arguments.video,
+            camera=arguments.camera,
+            tick=status,
+        )
+    finally:
+        status.end()
+    if recording is None:
+        print(live)
+        return 0
+    _finish(recording, arguments.report)
+    return 0
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from haihe.launch import run
+    from haihe.load import load_graph
+    from haihe.runtime.units import duration_ns
+
+    duration_ns(arguments.duration)
+    folder = Path(arguments.out)
+    recording = folder / _new_name("follow").name
+    print("A simulated pan-tilt head with a camera follows a washer on a table: a real detector,")
+    print("real bytes on an emulated servo bus. Ctrl-C ends it safely.")
+    parameters = {"predict": False} if arguments.no_prediction else {}
+    status = _Status()
+    try:
+        run(
+            load_graph("robot.follow", parameters),
+            unit="pan-tilt",
+            sim=True,
+            duration=arguments.duration,
+            record=recording,
+            frames=arguments.frames,
+            seed=arguments.seed,
+            tick=status,
+        )
+    finally:
+        status.end()
+    _finish(recording, str(recording.with_suffix(".html")))
+    return 0
+
+
+class _Status:
+    """The status line, imported when the run begins."""
+
+    def __init__(self) -> None:
+        self._line: Any = None
+
+    def __call__(self, live: Any) -> None:
+        if self._line is None:
+            from haihe.status import StatusLine
+
+            self._line = StatusLine()
+        self._line(live)
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self._line is not None:
+            self._line.end()
+
+
+def _new_name(graph: str) -> Any:
+    from datetime import datetime
+    from pathlib import Path
+
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    path, number = Path(f"{graph}-{stamp}.mcap"), 2
+    while path.exists():
+        path, number = Path(f"{graph}-{stamp}-{number}.mcap"), number + 1
+    return path
+
+
+def _finish(recording: Any, report: str | None) -> None:
+    from haihe.bench.report.summary import summary
+    from haihe.runtime.record.recording import Recording
+
+    opened = Recording(recording)
+    print(summary(opened))
+    if report:
+        from pathlib import Path
+
+        from haihe.bench.report.html import write_report
+
+        write_report(opened, Path(report))
+        print(f"report     {report}")
+    print(f"recording  {recording}  (haihe replay {recording} --verify)")

@@ -1,0 +1,60 @@
+"""The live line of a run: rates, tracking error, age at the actuator, drops."""
+
+import math
+import sys
+from typing import TextIO
+
+from haihe.launch import Live
+from haihe.runtime.clock import now_ns
+
+
+class StatusLine:
+    """Rewrites one line on a terminal; elsewhere it prints a line every two seconds."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._is_terminal = self._stream.isatty()
+        self._last: dict[str, int] = {}
+        self._last_ns = now_ns()
+        self._printed_ns = 0
+
+    def __call__(self, live: Live) -> None:
+        """Show the state of a run; called a few times a second."""
+        now = now_ns()
+        seconds = max(1e-3, (now - self._last_ns) * 1e-9)
+        parts = [f"{live.executor.state:5}  {(now - live.executor.started_ns) * 1e-9:5.1f} s"]
+        for lane in live.executor.assembly.lanes:
+            fired = self._since(f"fired {lane.name}", lane.firing)
+            parts.append(f"{lane.name} {fired / seconds:4.0f} Hz")
+        error = live.world.newest().get("error") if live.world is not None else None
+        if error is not None:
+            parts.append(f"error {math.degrees(error):5.2f}°")
+        for lane in live.executor.assembly.lanes:
+            for bus in lane.buses:
+                count = self._since(f"count {bus.role}", bus.first_bytes)
+                total = self._since(f"total {bus.role}", bus.reaction_total_ns)
+                if count:
+                    parts.append(f"{bus.role}: age at first byte {total / count * 1e-6:5.1f} ms")
+        edges = live.executor.assembly.edges
+        dropped, stale = sum(e.overwritten for e in edges), sum(e.stale for e in edges)
+        parts.append(f"dropped {dropped}  stale {stale}")
+        self._last_ns = now
+        self._show("  ".join(parts), now)
+
+    def _since(self, key: str, value: int) -> int:
+        before, self._last[key] = self._last.get(key, value), value
+        return value - before
+
+    def _show(self, line: str, now: int) -> None:
+        if self._is_terminal:
+            self._stream.write(f"\r\x1b[2K{line}")
+        elif now - self._printed_ns > 2_000_000_000:
+            self._printed_ns = now
+            self._stream.write(line + "\n")
+        self._stream.flush()
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self._is_terminal:
+            self._stream.write("\n")
+            self._stream.flush()
