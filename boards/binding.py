@@ -103,7 +103,7 @@ def bind(graph: Graph, unit: UnitFile) -> Binding:
 
 def _bind_device(role: str, use: DeviceUse, profile: DeviceProfile, unit: UnitFile) -> BoundDevice:
     try:
-        spec = registry.load("driver", profile.driver, BoardError)
+        spec = registry.load("driver", profile.driver, BoardError).SPEC
     except BoardError as exc:
         raise BoardError(f"{profile.where.at('driver')}: {exc}") from exc
     if spec.kind != use.kind.name:

@@ -16,7 +16,6 @@
 `options` belong to the driver or world and are checked against its own dataclass.
 """
 
-import importlib.resources
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 
+from haihe.runtime import registry
 from haihe.runtime.errors import BoardError
 from haihe.runtime.guard import JointRule, SafeAction
 from haihe.runtime.yaml_config import (
@@ -146,25 +146,14 @@ def find_unit(name: str | None, beside: Path | None) -> Path:
         local = beside / "unit.yaml" if beside is not None else None
         if local is not None and local.is_file():
             return local
+        known = ", ".join(sorted(registry.data_names("unit")))
         raise BoardError(
             f"no unit: no argument, no HAIHE_UNIT, and no {local or 'unit.yaml'}. A unit profile "
-            f"binds roles to devices: write one, or name one of: {', '.join(unit_names())}."
+            f"binds roles to devices: write one, or name one of: {known}."
         )
     if wanted.endswith((".yaml", ".yml")) or "/" in wanted:
         return Path(wanted)
-    shipped = Path(str(importlib.resources.files("haihe.boards.units"))) / f"{wanted}.yaml"
-    if shipped.is_file():
-        return shipped
-    raise BoardError(
-        f"unit {wanted!r} is not known. Known: {', '.join(unit_names())}; a path to a YAML file "
-        "works too."
-    )
-
-
-def unit_names() -> list[str]:
-    """The units that come with haihe."""
-    folder = Path(str(importlib.resources.files("haihe.boards.units")))
-    return sorted(path.stem for path in folder.glob("*.yaml"))
+    return registry.find_data("unit", wanted, BoardError)
 
 
 def load_unit(path: Path) -> UnitFile:

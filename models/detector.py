@@ -46,7 +46,7 @@ class Detector:
 
     def open(self) -> None:
         """Load the model and run it twice, so that the first frame costs as much as the next."""
-        from haihe.models.backends.base import SessionOptions, open_session
+        from haihe.models.backends.base import SessionOptions, load_session
         from haihe.models.manifest import find_manifest
         from haihe.models.pre.letterbox import Preprocessor
 
@@ -58,7 +58,7 @@ class Detector:
         )
         path, session = manifest.path(), None
         try:
-            session = open_session(manifest.backend, path, options)
+            session = load_session(manifest.backend, path, options)
             fill = Preprocessor(spec, session.buffer(spec.name))
             opened = _Opened(manifest, session, fill, manifest.find_decoder(), labels)
             width, height = spec.size

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from haihe.models.post.decoder import Decoder, find_decoder
+from haihe.runtime import registry
 from haihe.runtime.errors import ModelError
 from haihe.runtime.yaml_config import NOWHERE, Where, build, compose
 
@@ -146,16 +147,5 @@ def find_manifest(model: str) -> Manifest:
     if path.suffix == ".onnx":
         path = path.with_suffix(".yaml")
     elif path.suffix not in (".yaml", ".yml"):
-        path = ZOO / f"{model}.yaml"
-        names = sorted(file.stem for file in ZOO.glob("*.yaml"))
-        if model not in names:
-            raise ModelError(_unknown(model, names))
+        path = registry.find_data("model", model, ModelError)
     return load_manifest(path)
-
-
-def _unknown(model: str, names: list[str]) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(model, names, n=1)
-    cure = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(names)}."
-    return f"model {model!r}: not in the zoo ({ZOO}). {cure}"

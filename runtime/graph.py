@@ -8,13 +8,15 @@ import importlib
 import os
 import pickle
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar, cast
 
-from haihe.runtime.errors import PlanError, WiringError
+from haihe.runtime.errors import WiringError
 from haihe.runtime.node import Contract, OutputPort, _wiring, contract_of, is_node, state_of
 from haihe.runtime.traced import Ref, Traced, inside, user_line
 from haihe.runtime.types import Message
+from haihe.runtime.units import same_unit
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
@@ -81,6 +83,7 @@ class Graph:
         self.command_lines: dict[tuple[str, str], str] = {}
         self.feedbacks: dict[str, Feedback] = {}
         self.warnings: list[str] = []
+        self.origin: dict[str, Any] = {}  # of a pipeline: its name and parameters
         self.file = user_line().rsplit(":", 1)[0]
         self._instances: dict[int, str] = {}
         self._next_name: str | None = None
@@ -148,7 +151,8 @@ class Graph:
                 )
             self._check_unit(ref, name, port.name, port.unit, line)
             if port.variable:
-                variables[port.variable] = kind
+                other = variables.get(port.variable, kind)
+                variables[port.variable] = next(c for c in kind.__mro__ if issubclass(other, c))
             inputs[port.name] = ref
         for key, value in bound.items():
             if inside(value) is not None:
@@ -172,14 +176,25 @@ class Graph:
         if wanted is None:
             wanted = getattr(instance, "node_name", None) or target.__name__
             base, number = wanted, 2
-            while wanted in self.nodes or wanted in self.devices:
+            while self._is_taken(wanted):
                 wanted, number = f"{base}_{number}", number + 1
-        if wanted in self.nodes or wanted in self.devices:
+        self._check_name(wanted, line)
+        if self._is_taken(wanted):
             raise WiringError(
                 f"{line}: the name {wanted!r} is taken. Names are the keys of files and "
                 "recordings: choose another one."
             )
         return wanted
+
+    def _is_taken(self, name: str) -> bool:
+        return name in self.nodes or name in self.devices or name in self.feedbacks
+
+    def _check_name(self, name: str, line: str) -> None:
+        if not name.replace("-", "").replace("_", "").isalnum():
+            raise WiringError(
+                f"{line}: {name!r} is not a name: it is the key of files and recordings. Use "
+                "letters, digits, '_' and '-'."
+            )
 
     def _check_instance(self, name: str, instance: Any, line: str) -> None:
         if id(instance) in self._instances:
@@ -233,7 +248,7 @@ class Graph:
         if wanted is None or ref.source != "node":
             return
         given = next(p.unit for p in self.nodes[ref.owner].outputs if p.name == ref.port)
-        if given is not None and given != wanted:
+        if given is not None and not same_unit(given, wanted):
             how = "dimension" if given.dimension != wanted.dimension else "scale"
             raise WiringError(
                 f"{line}: edge {ref} -> {name}.{port}: {ref} is in {given.name}, {port} wants "
@@ -249,8 +264,9 @@ class Graph:
                 f"{line}: device {role!r} is a {known.kind.name} already ({known.line}), not a "
                 f"{kind.name}. Choose another role."
             )
-        if role in self.nodes:
+        if role in self.nodes or role in self.feedbacks:
             raise WiringError(f"{line}: {role!r} is a node already. Choose another role.")
+        self._check_name(role, line)
         if known is None:
             known = self.devices[role] = DeviceUse(role, kind, line)
         return known
@@ -272,7 +288,15 @@ class Graph:
             )
         graph, ref, kind = found
         if graph is not self:
-            raise WiringError(f"{line}: {role}.{port}: {ref} belongs to another graph.")
+            raise WiringError(
+                f"{line}: {role}.{port}: {ref} belongs to another graph. Wire nodes and devices of "
+                "one `with Graph` block."
+            )
+        if ref.source == "feedback":
+            raise WiringError(
+                f"{line}: {role}.{port}: {ref} is the value of the last tick. Connect a node's "
+                "output."
+            )
         if not issubclass(kind, wanted):
             raise WiringError(
                 f"{line}: edge {ref} -> {role}.{port}: {ref} gives {kind.__name__}, {port} wants "
@@ -332,15 +356,21 @@ def named(name: str, call: T) -> T:
     The name is the key of files and recordings; without it, nodes are named after their function
     and numbered in the order of the calls.
     """
-    if not (is_node(call) or callable(call)):
-        raise PlanError(f"{user_line()}: named({name!r}, ...) wants a node.")
+    if not is_node(call) or isinstance(call, type):
+        what = f"the class {call.__name__}" if isinstance(call, type) else repr(call)
+        raise WiringError(
+            f"{user_line()}: named({name!r}, ...) wants a node, got {what}. Give it a function "
+            "with @node above it, or an instance of a node class."
+        )
     return cast(T, _Named(name, call))
 
 
-def feedback(initial: M) -> tuple[M, Any]:
+def feedback(initial: M) -> tuple[M, Callable[[M], None]]:
     """A loop in software: `previous, feed = feedback(Pose.zero())`, later `feed(pose)`."""
     graph = wiring("feedback()")
-    name = f"feedback_{len(graph.feedbacks) + 1}"
+    number = len(graph.feedbacks) + 1
+    while graph._is_taken(name := f"feedback_{number}"):
+        number += 1
     loop = graph.feedbacks[name] = Feedback(name, initial, None, user_line())
 
     def feed(value: M, /) -> None:
@@ -351,10 +381,12 @@ def feedback(initial: M) -> tuple[M, Any]:
         if not issubclass(found[2], type(initial)):
             raise WiringError(
                 f"{line}: {name}: it starts as {type(initial).__name__}, got "
-                f"{found[2].__name__} from {found[1]}."
+                f"{found[2].__name__} from {found[1]}. Feed it with what it starts as."
             )
         if loop.source is not None:
-            raise WiringError(f"{line}: {name} is fed already ({loop.source}).")
+            raise WiringError(
+                f"{line}: {name} is fed already ({loop.source}). Make a feedback for each value."
+            )
         loop.source = found[1]
 
     traced = Traced(graph, Ref(name, "out", "feedback"), type(initial))

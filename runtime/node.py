@@ -175,13 +175,18 @@ def _decorate(f: Any, settings: _Options) -> Any:
             return method(self, *args, **kwargs)
         return graph.record(type(self), self, args, kwargs)
 
-    def init_subclass(cls: Any, /, **kwargs: Any) -> None:
-        if "__call__" in cls.__dict__ and "__haihe_node__" not in cls.__dict__:
-            # a call would run its body on traced values: insist on its own @node, lazily,
-            # because decorators run after this hook
-            cls.__haihe_undecorated__ = True
-
     owner: Any = f
+    inherited = getattr(owner.__init_subclass__, "__func__", None)
+
+    def init_subclass(cls: Any, /, **kwargs: Any) -> None:
+        if inherited is not None:
+            inherited(cls, **kwargs)
+        if "__call__" in cls.__dict__ and "__haihe_node__" not in cls.__dict__:
+            # its body would run on traced values: insist on its own @node, lazily, because
+            # decorators run after this hook
+            cls.__haihe_undecorated__ = True
+            cls.__call__ = _insisting(cls.__dict__["__call__"])
+
     owner.__call__ = call_method
     owner.__haihe_node__ = settings
     owner.__haihe_undecorated__ = False
@@ -189,6 +194,16 @@ def _decorate(f: Any, settings: _Options) -> Any:
     if not hasattr(owner, "reset"):
         owner.reset = reset
     return f
+
+
+def _insisting(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if current_graph() is not None:
+            contract_of(type(self))  # raises unless @node came after all
+        return method(self, *args, **kwargs)
+
+    return call
 
 
 def reset(instance: Any) -> None:
@@ -269,13 +284,7 @@ def _read_contract(owner: Any, settings: _Options) -> Contract:
     where = f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}: node {target}"
     if is_class:
         _check_class(owner, where)
-    try:
-        hints = get_type_hints(function, include_extras=True)
-    except NameError as exc:
-        raise ContractError(
-            f"{where}: the annotation names {exc.name!r}, which is not known at run time. Import "
-            "it at the top of the module, not under TYPE_CHECKING or inside a function."
-        ) from exc
+    hints = _hints_of(function, where)
     inputs: list[InputPort] = []
     injected: list[tuple[str, Inject, str]] = []
     constants: list[str] = []
@@ -354,6 +363,16 @@ def _check_class(owner: type, where: str) -> None:
         )
 
 
+def _hints_of(owner: Any, where: str) -> dict[str, Any]:
+    try:
+        return get_type_hints(owner, include_extras=True)
+    except NameError as exc:
+        raise ContractError(
+            f"{where}: the annotation names {exc.name!r}, which is not known at run time. Import "
+            "it at the top of the module, not under TYPE_CHECKING or inside a function."
+        ) from exc
+
+
 def _read_hint(hint: Any) -> tuple[Any, tuple[Any, ...], bool, str]:
     """(type, metadata, optional, name of the TypeVar or "")."""
     metadata: tuple[Any, ...] = ()
@@ -378,7 +397,7 @@ def _read_outputs(hint: Any, where: str) -> tuple[type[Any] | None, tuple[Output
         )
     kind, metadata, optional, variable = _read_hint(hint)
     if isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields"):
-        fields = get_type_hints(kind, include_extras=True)
+        fields = _hints_of(kind, where)
         ports = tuple(_read_output(name, fields[name], where) for name in kind._fields)
         return kind, ports
     return None, (_output("out", kind, metadata, optional, variable, where),)

@@ -24,13 +24,17 @@ class Ref:
         return self.owner if self.port == "out" else f"{self.owner}.{self.port}"
 
 
+def _is_users(module: str) -> bool:
+    top = module.partition(".")[0]
+    if top == "haihe":
+        return module.startswith("haihe.pipelines.")
+    return top != "numpy" and top not in sys.stdlib_module_names  # copy.copy() calls us back
+
+
 def user_line() -> str:
     """`file:line` of the innermost frame that is the user's: outside haihe, or a pipeline."""
     frame = sys._getframe(1)
-    while frame.f_back is not None:
-        module = frame.f_globals.get("__name__", "")
-        if not module.startswith("haihe.") or module.startswith("haihe.pipelines"):
-            break
+    while frame.f_back is not None and not _is_users(frame.f_globals.get("__name__", "")):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
@@ -48,6 +52,7 @@ class Traced:
     __slots__ = ("_graph", "_kind", "_ref")
     # isinstance() and match ask for __class__ after the type test has failed
     __class__ = property(_refusing("isinstance() or match"))
+    __array_struct__ = property(_refusing("numpy"))  # what numpy.asarray() asks for first
 
     def __init__(self, graph: object, ref: Ref, kind: type[Message]) -> None:
         object.__setattr__(self, "_graph", graph)

@@ -46,13 +46,20 @@ class Intrinsics(msgspec.Struct, frozen=True, gc=False):
     def ray(self, u: float, v: float) -> tuple[float, float]:
         """The pixel as (left, up) on the plane one unit ahead (REP-103: x forward, y left)."""
         xd, yd = (self.cx - u) / self.fx, (self.cy - v) / self.fy
-        x, y = xd, yd
-        if self.k1 or self.k2:
-            for _ in range(8):  # fixed-point inversion, enough below 1e-9 for |k1| < 0.3
-                r2 = x * x + y * y
-                scale = 1.0 + r2 * (self.k1 + r2 * self.k2)
-                x, y = xd / scale, yd / scale
-        return x, y
+        distorted = math.hypot(xd, yd)
+        if not (self.k1 or self.k2) or distorted == 0.0:
+            return xd, yd
+        radius = distorted
+        for _ in range(20):  # Newton on r (1 + k1 r^2 + k2 r^4) = distorted; 6 do, near the fold 15
+            r2 = radius * radius
+            slope = 1.0 + r2 * (3.0 * self.k1 + r2 * 5.0 * self.k2)
+            if slope < 1e-3:  # beyond the fold of the model no ray has this pixel
+                break
+            step = (radius * (1.0 + r2 * (self.k1 + r2 * self.k2)) - distorted) / slope
+            radius -= step
+            if abs(step) < 1e-12:
+                break
+        return xd * radius / distorted, yd * radius / distorted
 
     def bearing(self, u: float, v: float) -> tuple[float, float]:
         """Azimuth (left +) and elevation (up +) of the pixel's ray in rad, camera frame."""
@@ -183,6 +190,8 @@ class Reading(Message):
 
 def _encode_array(value: Any) -> Any:
     if isinstance(value, np.ndarray):
+        if value.dtype.hasobject or value.dtype.names:
+            raise TypeError(f"a message holds an array of {value.dtype}: arrays hold plain numbers")
         return (value.dtype.str, value.shape, value.tobytes())
     if isinstance(value, np.generic):
         return value.item()

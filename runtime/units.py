@@ -87,12 +87,17 @@ def parse_unit(text: str) -> Unit:
         return Unit(text, factor, dimension, offset)
     factor, exponents = 1.0, list(_NONE)
     sign = 1
-    for index, part in enumerate(re.split(r"([*/·])", text)):
+    written = text.replace("µ", "u").replace("μ", "u")  # U+00B5 and U+03BC
+    for index, part in enumerate(re.split(r"([*/·])", written)):
         part = part.strip()
         if index % 2:
             sign = -1 if part == "/" else 1
             continue
         match = _FACTOR.fullmatch(part)
+        if match is not None and match["name"] in _OFFSET:
+            raise ContractError(
+                f"unit {text!r}: {part!r} has an offset, so it stands alone. Use K."
+            )
         if match is None or match["name"] not in _BASE:
             raise ContractError(f"unit {text!r}: {part!r} is not a unit.{_nearest(part)}")
         power = sign * int({"²": "2", "³": "3", None: "1"}.get(match["power"], match["power"]))
@@ -100,6 +105,15 @@ def parse_unit(text: str) -> Unit:
         factor *= base**power
         exponents = [e + power * d for e, d in zip(exponents, dimension, strict=True)]
     return Unit(text, factor, tuple(exponents))  # type: ignore[arg-type]
+
+
+def same_unit(one: Unit, other: Unit) -> bool:
+    """Whether they mean the same, however written: `m/s^2`, `m/s²`."""
+    return (
+        one.dimension == other.dimension
+        and one.offset == other.offset
+        and math.isclose(one.factor, other.factor, rel_tol=1e-9)
+    )
 
 
 def _nearest(name: str) -> str:
@@ -136,10 +150,11 @@ def quantity(value: str | float, like: str) -> float:
 def duration_ns(value: str | float, what: str = "duration") -> int:
     """Read a positive duration (`"20ms"`, `"50Hz"` as its period, or seconds) in ns."""
     if isinstance(value, str) and value.rstrip().endswith(("Hz", "fps")):
-        seconds = 1.0 / quantity(value, "Hz")
+        rate = quantity(value, "Hz")
+        seconds = 1.0 / rate if rate else 0.0
     else:
         seconds = quantity(value, "s")
-    if not 0 < seconds < 1e9:
+    if not 0.5e-9 < seconds < 1e9:  # 0.5 ns is rounded to 0
         raise ContractError(f"{what} {value!r} is not a positive duration. Write it as in '20ms'.")
     return round(seconds * 1e9)
 

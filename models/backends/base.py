@@ -6,16 +6,14 @@ outputs before the next run.
 """
 
 import hashlib
-import importlib
-import importlib.util
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
+from haihe.runtime import registry
 from haihe.runtime.errors import ModelError
 
 Shape = tuple[int, ...]
@@ -67,17 +65,10 @@ class Session(Protocol):
         ...
 
 
-class _BackendModule(Protocol):
-    def open_session(self, path: Path, options: SessionOptions) -> Session: ...
-
-
-def open_session(backend: str, path: Path, options: SessionOptions) -> Session:
+def load_session(backend: str, path: Path, options: SessionOptions) -> Session:
     """Open a model file with the backend of that name (a file in models/backends)."""
-    name = f"haihe.models.backends.{backend}"
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", backend) or importlib.util.find_spec(name) is None:
-        raise ModelError(f"backend {backend!r}: no file models/backends/{backend}.py. Use 'ort'.")
-    module = cast(_BackendModule, importlib.import_module(name))
-    return module.open_session(path, options)
+    session: Session = registry.load("backend", backend, ModelError).open_session(path, options)
+    return session
 
 
 def check_file(path: Path, sha256: str = "") -> None:

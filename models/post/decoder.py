@@ -9,15 +9,13 @@ with the model's output arrays by name (valid only during the call) and its inpu
 height) in px. It returns what it found, best score first, in px of the model's input.
 """
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from haihe.runtime import registry
 from haihe.runtime.errors import ModelError
 
 F32 = NDArray[np.float32]
@@ -41,16 +39,8 @@ class Decoder(Protocol):
 
 def find_decoder(name: str) -> tuple[Decoder, type[Any]]:
     """The function and the options class of models/post/<name>.py. Raises ModelError."""
-    import haihe.models.post as package
-
-    names = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
-    if name in names:
-        module = importlib.import_module(f"haihe.models.post.{name}")
-        if hasattr(module, "decode") and hasattr(module, "Options"):
-            return module.decode, module.Options
-    near = get_close_matches(name, [other for other in names if other != name], n=1)
-    cure = f"Did you mean {near[0]!r}?" if near else "Name a file in models/post."
-    raise ModelError(f"decoder {name!r}: no such decoder in models/post. {cure}")
+    module = registry.load("decoder", name, ModelError)
+    return module.decode, module.Options
 
 
 def take(outputs: Outputs, name: str, *shape: int) -> F32:

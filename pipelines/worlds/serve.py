@@ -42,7 +42,7 @@ def make_world(unit: UnitFile, seed: int, overrides: dict[str, Any] | None = Non
             f"{', '.join(registry.names('world'))}."
         )
     try:
-        spec: WorldSpec = registry.load("world", sim.world, BoardError)
+        spec: WorldSpec = registry.load("world", sim.world, BoardError).SPEC
     except BoardError as exc:
         raise BoardError(f"{sim.where.at('world')}: {exc}") from exc
     options = unit.options(spec.options, "sim", "options")
@@ -52,7 +52,7 @@ def make_world(unit: UnitFile, seed: int, overrides: dict[str, Any] | None = Non
         options = dataclasses.replace(options, **overrides)
     drivers, bauds = {}, {}
     for role, device in unit.unit.devices.items():
-        driver = registry.load("driver", device.driver, BoardError)
+        driver = registry.load("driver", device.driver, BoardError).SPEC
         drivers[role] = unit.options(driver.options, "devices", role, "options")
         bauds[role] = device.baud or driver.baud
     return spec.make(WorldContext(options, seed, drivers, bauds))

@@ -171,7 +171,9 @@ class RealtimeExecutor:
             thread.join(max(0.05, (deadline - now_ns()) * 1e-9))
             if thread.is_alive() and lane.name not in self.outcome.hung:
                 self.outcome.hung.append(lane.name)
-                log.error("lane %s did not stop: it hangs in %s", lane.name, lane.progress)
+                where = _where(thread) or lane.progress
+                log.error("lane %s did not stop: it hangs at %s", lane.name, where)
+                lane.flush(now_ns())  # what it recorded before
             deadline = min(deadline, now_ns() + round(STOP_LIMIT_S * 1e9))
         for stream in self._streams.values():
             stream.close()
@@ -217,6 +219,7 @@ class RealtimeExecutor:
             bus.port = self._buses[bus.role].open_port()
         lane.progress = "setting devices up"
         self._drive(lane.setup())
+        lane.progress = ""
 
     def _periodic(self, lane: Lane) -> None:
         period, release = lane.task.every_ns, self.started_ns
@@ -340,3 +343,17 @@ class RealtimeExecutor:
         self.outcome.reason = self.outcome.reason or f"node {node} raised"
         self.post(("trip", f"node {node} raised"))
         self._stop.set()
+
+
+def _where(thread: threading.Thread) -> str:
+    """`file:line in function` of what a thread executes: of its innermost frame outside haihe's
+    runtime, so a hanging node is named."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if not module.startswith(("haihe.runtime", "threading")):
+            break
+        frame = frame.f_back
+    if frame is None:
+        return ""
+    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"

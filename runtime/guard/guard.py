@@ -204,10 +204,7 @@ class Guard:
             self.state = _STALE
             self._is_arming = False
             self._is_engaged = True
-            for joint, position in enumerate(measured):
-                self._sent[joint] = position
-                self._velocity[joint] = 0
-                self._is_referenced[joint] = True
+            self._is_referenced = [False] * len(self.rules)
         if self.state is _SAFE:
             return _LATCHED
         if not self._is_engaged:
@@ -235,7 +232,7 @@ class Guard:
                 self._is_referenced[joint] = False
                 actions.append(_FREE)
                 continue
-            if not self._is_referenced[joint]:  # it was free: start from where it is, at rest
+            if not self._is_referenced[joint]:  # start from where it is, at rest
                 if measured is None:
                     flags |= _NO_REFERENCE
                     actions.append(_FREE)

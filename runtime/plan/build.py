@@ -5,6 +5,7 @@ straight-line task in a lane of its own: its timing bound is nearly exact, and a
 threads costs some ten times a checked node call (docs/design.md).
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -58,15 +59,16 @@ class _Planner:
         edges: list[EdgePlan] = []
         tasks = [self._task(domain, members[domain], edges) for domain in domains]
         published = {source for task in tasks for source in task.reads}
-        lanes = tuple(
-            LanePlan(
-                task.name,
-                msgspec.structs.replace(
-                    task, publishes=tuple(s for s in task.publishes if s in published)
-                ),
+        tasks = [
+            msgspec.structs.replace(
+                task,
+                # names are rounded: 60Hz and 16.67ms are two lanes
+                name=task.name + (f"_{same + 1}" if same else ""),
+                publishes=tuple(s for s in task.publishes if s in published),
             )
-            for task in tasks
-        )
+            for same, task in _numbered(tasks)
+        ]
+        lanes = tuple(LanePlan(task.name, task) for task in tasks)
         streams = tuple(r for r, d in graph.devices.items() if d.kind.stream)
         return Plan(graph.name, lanes, tuple(edges), streams)
 
@@ -82,6 +84,11 @@ class _Planner:
                 raise PlanError(
                     f"{use.line}: node {use.name}: its trigger {contract.on} is not connected. "
                     "Connect it."
+                )
+            if use.inputs[contract.on].source == "feedback":
+                raise PlanError(
+                    f"{use.line}: node {use.name}: its trigger {contract.on} is a feedback, which "
+                    "only remembers. Let another input trigger it, or give it a period."
                 )
             return use.inputs[contract.on]
         unaged = [
@@ -253,12 +260,21 @@ class _Planner:
         )
 
 
+def _numbered(tasks: list[TaskPlan]) -> list[tuple[int, TaskPlan]]:
+    """Each task with how many of its name came before it."""
+    names = [task.name for task in tasks]
+    return [(names[:index].count(task.name), task) for index, task in enumerate(tasks)]
+
+
 def plain(value: Any) -> Any:
     """A constant as plain data for the plan: messages and other objects by their fields."""
     try:
         return msgspec.to_builtins(value, enc_hook=_plain_hook)
     except (TypeError, ValueError):
-        return repr(value)
+        # the plan is hashed: no address of this process may stand in it
+        if callable(value) and hasattr(value, "__qualname__"):
+            return f"{value.__module__}:{value.__qualname__}"
+        return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def _plain_hook(value: Any) -> Any:

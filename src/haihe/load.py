@@ -54,7 +54,7 @@ def _list(graphs: Mapping[str, Graph]) -> str:
 
 
 def _pipeline(name: str, parameters: dict[str, Any]) -> Graph:
-    build = registry.load("pipeline", name, PlanError)
+    build = registry.load("pipeline", name, PlanError).build
     try:
         graph: Graph = build(**parameters)
     except TypeError as exc:

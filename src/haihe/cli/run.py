@@ -8,8 +8,10 @@ def add(verbs: Any) -> None:
     """Add the verbs to the parser."""
     run = verbs.add_parser("run", help="run a graph: on devices, on a video, or simulated")
     run.add_argument("graph", help="app.py, app.py:name, or a pipeline such as robot.follow")
-    run.add_argument("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE",
-                     help="parameter of a pipeline")  # fmt: skip
+    run.add_argument(
+        "-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE",
+        help="parameter of a pipeline",
+    )  # fmt: skip
     run.add_argument("--unit", help="unit profile: a path or a name (default: unit.yaml beside it)")
     run.add_argument("--sim", action="store_true", help="in the simulated world of the unit")
     run.add_argument("--video", metavar="FILE", help="cameras read this video, image or folder")
@@ -22,8 +24,11 @@ def add(verbs: Any) -> None:
 
     demo = verbs.add_parser("demo", help="a simulated pan-tilt head follows a part, recorded")
     demo.add_argument("--out", default="haihe-demo", metavar="DIR", help="where the files go")
-    demo.add_argument("--no-prediction", action="store_true",
-                      help="command the last bearing seen, to see what prediction is worth")  # fmt: skip
+    demo.add_argument(
+        "--no-prediction",
+        action="store_true",
+        help="command the last bearing seen, to see what prediction is worth",
+    )
     _common(demo, "12s")
     demo.set_defaults(run=_demo)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tests.reference import reference
 
-from haihe.models.backends.base import SessionOptions, open_session
+from haihe.models.backends.base import SessionOptions, load_session
 from haihe.models.backends.ort import OrtSession
 from haihe.runtime.errors import ModelError
 
@@ -43,7 +43,7 @@ def test_it_runs_in_place() -> None:
 def test_open_sizes_are_fixed_by_the_shape_given() -> None:
     path = reference("models/tiny/identity_dynamic_multi.onnx")
     options = SessionOptions(shapes={"input": (1, 7, 256)})
-    session = open_session("ort", path, options)
+    session = load_session("ort", path, options)
     session.buffer("input")[:] = np.arange(7 * 256).reshape(1, 7, 256)
     assert session.outputs[0].shape == (1, 7, 256)
     assert (session.run()["output"] == session.buffer("input")).all()
@@ -152,10 +152,10 @@ def test_the_hash_is_checked(tmp_path: Path) -> None:
 
 
 def test_an_unknown_backend_is_named(tmp_path: Path) -> None:
-    with refuses(r"backend 'rknn9': no file models/backends/rknn9.py. Use 'ort'\."):
-        open_session("rknn9", tmp_path, SessionOptions())
-    with refuses("backend 'os.path': no file"):
-        open_session("os.path", tmp_path, SessionOptions())
+    with refuses(r"backend 'rknn9' is not known. Known: ort\."):
+        load_session("rknn9", tmp_path, SessionOptions())
+    with refuses("backend 'os.path' is not known"):
+        load_session("os.path", tmp_path, SessionOptions())
 
 
 PROBE = """
