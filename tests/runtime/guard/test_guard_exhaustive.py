@@ -165,15 +165,14 @@ def check_step(
         assert decision.flags == flags
         return
     start, velocity = before.sent, before.velocity
-    is_referenced = before.is_referenced
-    if is_arming_now or (state is GuardState.ARMED and not is_referenced and position is not None):
-        assert position is not None
-        start, velocity, is_referenced = position, 0, True
-    if state is not GuardState.ARMED and config.safe is SafeAction.FREE:
-        is_free = True
-    else:
-        is_free = not is_referenced
-        flags |= NO_REFERENCE if is_free else 0
+    is_referenced = before.is_referenced and not is_arming_now
+    is_free = state is not GuardState.ARMED and config.safe is SafeAction.FREE
+    if not is_free and not is_referenced:
+        if position is None:
+            is_free = True
+            flags |= NO_REFERENCE
+        else:
+            start, velocity = position, 0
     if is_free:
         assert decision.actions == (Action.FREE,)
         assert after.sent == start
@@ -227,12 +226,12 @@ def check_arrival(config: Config, guard: Guard, state: View) -> None:
 
 
 CONFIGS = [
-    Config(SafeAction.HOLD, 1, 0, latch_stale=True),
-    Config(SafeAction.FREE, 1, 0),
+    Config(SafeAction.HOLD, 1, 0),
+    Config(SafeAction.FREE, 1, 0, latch_stale=True),
     Config(SafeAction.GO, 1, 0),
     Config(SafeAction.HOLD, 2, 1),
-    Config(SafeAction.FREE, 2, 1, latch_stale=True),
-    Config(SafeAction.GO, 2, 1),
+    Config(SafeAction.FREE, 2, 1),
+    Config(SafeAction.GO, 2, 1, latch_stale=True),
 ]
 
 

@@ -10,12 +10,12 @@ from math import ceil, floor
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from haihe.runtime.guard import Action, Decision, GuardState, JointRule, SafeAction
-from haihe.runtime.guard.guard import Guard
+from haihe.runtime.guard.guard import Guard, next_velocity
 from haihe.runtime.guard.rules import Flag
 
 MS = 1_000_000
@@ -198,9 +198,7 @@ class Life(RuleBasedStateMachine):
         if self.wants_to_drive and measured is not None:
             self.wants_to_drive, self.is_driving = False, True
             self.followed_since_arming = False
-            self.sent = measured
-            self.known = [True, True]
-            self.spans = [AT_REST, AT_REST]
+            self.known = [False, False]
         if self.is_driving and not self.is_latched and followed is None:
             self.is_latched = self.latch_stale and self.followed_since_arming
             assert not self.is_latched or self.guard.reason == "command stale"
@@ -232,28 +230,27 @@ class Life(RuleBasedStateMachine):
         limits = 0
         for number, joint in enumerate(self.joints):
             position = decision.positions[number]
-            if is_safe and joint.safe is SafeAction.FREE:
-                self.known[number] = False
-            elif not self.known[number]:
+            start = self.sent[number]
+            is_free = is_safe and joint.safe is SafeAction.FREE
+            if not is_free and not self.known[number]:
                 waits = waits or measured is None
-            goal = joint.safe_position
-            if not is_safe:
-                assert followed is not None
-                goal = followed[number]
-            restarts = not is_safe and not self.known[number] and measured is not None
-            if not (self.known[number] or restarts):
+                if measured is not None:
+                    start, self.spans[number] = measured[number], AT_REST
+                is_free = measured is None
+            self.known[number] = not is_free
+            if is_free:
                 assert decision.actions[number] is Action.FREE
-                assert position == self.sent[number]
+                assert position == start
                 continue
             assert decision.actions[number] is Action.DRIVE
-            start = self.sent[number]
-            if restarts:
-                assert measured is not None
-                start, self.known[number], self.spans[number] = measured[number], True, AT_REST
             if is_safe and joint.safe is SafeAction.HOLD:
                 assert position == start
                 self.spans[number] = AT_REST
                 continue
+            goal = joint.safe_position
+            if not is_safe:
+                assert followed is not None
+                goal = followed[number]
             limits |= self.judge_motion(number, passed, start, position, goal)
         mask = Flag.RANGE | Flag.SLEW | Flag.RATE
         assert Flag(decision.flags) & mask == limits
@@ -296,6 +293,29 @@ def drive_from_rest(joint: JointRule, goal: int, dts: list[int]) -> list[Decisio
         now += dt
         decisions.append(guard.step(now, (goal,), now, (0,)))
     return decisions
+
+
+@settings(max_examples=1000, deadline=None)
+@given(
+    rate=st.integers(1, SECOND) | rates.filter(bool),
+    velocity=st.integers(0, SECOND) | st.integers(0, 5_000_000),
+    dt=st.integers(0, 2 * SECOND) | steps_ns,
+    spare=st.integers(0, 3) | st.integers(0, 10**6),
+    back=st.just(0) | st.integers(0, 10**6),
+)
+def test_a_step_keeps_the_stop_before_the_bound(
+    rate: int, velocity: int, dt: int, spare: int, back: int
+) -> None:
+    """The induction step of the proof in guard.py: the goal lies `back` before the bound."""
+    room = max(ceil(Fraction(velocity**2 + 1, 2 * rate)) - 1, 0) + spare
+    assume(room <= 2 * SECOND)
+    joint = JointRule("j", -SECOND, SECOND, SECOND, rate, SafeAction.HOLD)
+    after = next_velocity(joint, room - back, velocity, dt)
+    assert abs(after - velocity) <= ceil(Fraction(rate * dt, SECOND))
+    if after > 0:
+        room -= floor(Fraction(after * dt, SECOND))
+        assert room >= 0
+        assert after**2 <= 2 * rate * (room + 1) - 1
 
 
 @settings(max_examples=300, deadline=None)
