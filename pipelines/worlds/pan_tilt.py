@@ -136,14 +136,20 @@ class PanTiltCamera:
         self._seed = seed
         self._height_mm = 0.0
         if not self.options.ideal:
+            from haihe.models.training.parts import CLASSES
             from haihe.models.training.render import TableView
+
+            # no second part of the kind that is to be followed: which one would be meant?
+            others = [name for name in CLASSES if name != self.options.part]
+            choose = np.random.default_rng([0x9E5, seed])
+            resting = [str(name) for name in choose.choice(others, self.options.resting)]
 
             reach = 1000 * self.options.distance_m * math.tan(math.radians(self.options.radius_deg))
             self._view = TableView(
                 seed,
                 part=self.options.part,
                 size_mm=self.options.size_mm,
-                resting=self.options.resting,
+                resting=resting,
                 background=self.options.background,
                 distance=self.options.distance_m,
                 keep_free_mm=(max(0.0, reach - 65.0), reach + 65.0),

@@ -112,10 +112,9 @@ class BusRunner:
             self.problem = str(exc)
             self.online = False
             return False
-        if self.guard is not None and self.guard.state in (GuardState.ARMED, GuardState.STALE):
+        if self.guard is not None:
             # torque is off after the set-up: the reference is where the joints are now
-            self.guard.disarm()
-            self.guard.arm()
+            self.guard.lose_reference()
         return True
 
     def decide(self, t: int, command: Any, command_t: int, state: Any) -> Decision:

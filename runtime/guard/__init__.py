@@ -1,5 +1,13 @@
 """The guard between command and driver."""
 
-from haihe.runtime.guard.rules import Action, Decision, GuardState, JointRule, SafeAction
+from haihe.runtime.guard.rules import (
+    Action,
+    Decision,
+    Flag,
+    GuardState,
+    JointRule,
+    SafeAction,
+    reasons,
+)
 
-__all__ = ["Action", "Decision", "GuardState", "JointRule", "SafeAction"]
+__all__ = ["Action", "Decision", "Flag", "GuardState", "JointRule", "SafeAction", "reasons"]

@@ -152,6 +152,11 @@ class Guard:
         self.reason = ""
         return True
 
+    def lose_reference(self) -> None:
+        """The joints may have been moved with torque off (a reconnect): every joint starts again
+        from its measured position, and is free until that is known."""
+        self._is_referenced = [False] * len(self.rules)
+
     def step(
         self,
         t_ns: int,

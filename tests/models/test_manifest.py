@@ -127,7 +127,7 @@ ERRORS = [
     (
         "decoder: yolox",
         "decoder: part_heat",
-        "decoder 'part_heat' is not known. Known: fastestdet, heat, ultraface, yolox.",
+        "decoder 'part_heat' is not known. Did you mean 'heat'?",
     ),
     ("threshold", "treshold", "16:11: options: unknown key 'treshold'. Did you mean 'threshold'?"),
     ("0.5", "high", "thing.yaml:16:22: options.threshold: found 'high', expected a number."),
