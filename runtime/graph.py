@@ -315,7 +315,7 @@ class Graph:
     def run(self, **options: Any) -> Any:
         """Run the graph; acts only in the main program, so no `if __name__` is needed.
 
-        Options as in `haihe.launch.run`: unit, board, sim, duration, record, arm.
+        Options as in `haihe.pipelines.launch.run`: unit, board, sim, duration, record, arm.
         """
         caller = sys._getframe(1).f_globals.get("__name__")
         if caller != "__main__" or os.environ.get(LANE_MARK):
@@ -323,13 +323,13 @@ class Graph:
         return _launch().run(self, **options)
 
     def simulate(self, duration: str, **options: Any) -> Any:
-        """Run it in virtual time and give the result; see `haihe.launch.simulate`."""
+        """Run it in virtual time and give the result; see `haihe.pipelines.launch.simulate`."""
         return _launch().simulate(self, duration, **options)
 
 
 def _launch() -> Any:
     # binding and drivers live above this floor; the launcher is found by name
-    return importlib.import_module("haihe.launch")
+    return importlib.import_module("haihe.pipelines.launch")
 
 
 def wiring(what: str) -> Graph:

@@ -120,7 +120,8 @@ def _nearest(name: str) -> str:
     import difflib
 
     known = [*_BASE, *_OFFSET]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = [n for n in known if n.casefold() == name.casefold()]
+    near = near or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(known)}."
 
 

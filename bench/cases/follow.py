@@ -47,7 +47,7 @@ def follow(
     seed: int, latency_ms: float, *, predict: bool = True, duration: str = DURATION
 ) -> Result:
     """Run one seed at a total latency."""
-    from haihe.launch import simulate
+    from haihe.pipelines.launch import simulate
 
     run = simulate(
         build(predict=predict),

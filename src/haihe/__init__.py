@@ -17,7 +17,7 @@ _os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from haihe.drivers.roles import camera, servos
-    from haihe.launch import run, simulate
+    from haihe.pipelines.launch import run, simulate
     from haihe.models.detector import detector
     from haihe.runtime.contracts import (
         RNG,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "haihe.drivers.roles": ("camera", "servos"),
-    "haihe.launch": ("run", "simulate"),
+    "haihe.pipelines.launch": ("run", "simulate"),
     "haihe.models.detector": ("detector",),
     "haihe.runtime.contracts": (
         "RNG", "TICK", "Age", "Rng", "Tick", "age_of", "fresh", "silent", "sometimes", "unit",

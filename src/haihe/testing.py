@@ -10,8 +10,8 @@ from pathlib import Path
 
 from haihe.boards.binding import bind
 from haihe.boards.unit import UnitFile, load_unit, unit_from_text
-from haihe.launch import Simulation, simulate
-from haihe.load import graph_of_recording
+from haihe.pipelines.launch import Simulation, simulate
+from haihe.pipelines.load import graph_of_recording
 from haihe.runtime.graph import Graph
 from haihe.runtime.record.recording import Recording
 from haihe.runtime.record.replay import Replayer, ReplayReport

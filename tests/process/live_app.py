@@ -17,12 +17,12 @@ from pathlib import Path
 
 from haihe import Graph, camera, detector, named, node, run, servos
 from haihe.boards.unit import UnitFile, find_unit, load_unit, unit_from_text
-from haihe.launch import Live
+from haihe.pipelines.launch import Live
 from haihe.pipelines.nodes.pursue import Pursue
 from haihe.pipelines.worlds.ideal import ideal_detector
 from haihe.runtime.errors import HaiheError
 from haihe.types import Detections, JointCommand
-from haihe.world_process import WorldProcess
+from haihe.pipelines.worlds.process import WorldProcess
 
 
 @node

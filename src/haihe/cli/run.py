@@ -49,8 +49,8 @@ def _value(text: str) -> Any:
 def _run(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from haihe.launch import run
-    from haihe.load import load_graph
+    from haihe.pipelines.launch import run
+    from haihe.pipelines.load import load_graph
     from haihe.runtime.errors import PlanError
 
     parameters = {}
@@ -90,8 +90,8 @@ def _run(arguments: argparse.Namespace) -> int:
 def _demo(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from haihe.launch import run
-    from haihe.load import load_graph
+    from haihe.pipelines.launch import run
+    from haihe.pipelines.load import load_graph
     from haihe.runtime.units import duration_ns
 
     duration_ns(arguments.duration)
@@ -126,7 +126,7 @@ class _Status:
 
     def __call__(self, live: Any) -> None:
         if self._line is None:
-            from haihe.status import StatusLine
+            from haihe.pipelines.status import StatusLine
 
             self._line = StatusLine()
         self._line(live)

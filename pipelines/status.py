@@ -4,7 +4,7 @@ import math
 import sys
 from typing import TextIO
 
-from haihe.launch import Live
+from haihe.pipelines.launch import Live
 from haihe.runtime.clock import now_ns
 
 

@@ -1,0 +1,330 @@
+"""From a graph to a run: bind to a unit, plan, execute in virtual or real time, record."""
+
+import contextlib
+import dataclasses
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from haihe.boards.binding import Binding, bind, replace_driver
+from haihe.boards.unit import UnitFile, find_unit, load_unit
+from haihe.runtime.clock import now_ns
+from haihe.runtime.errors import BoardError
+from haihe.runtime.exec.realtime import LiveBus, Outcome, RealtimeExecutor
+from haihe.runtime.exec.virtual import SimBus, VirtualExecutor
+from haihe.runtime.graph import Graph
+from haihe.runtime.io import Port
+from haihe.runtime.plan.build import make_plan
+from haihe.runtime.plan.model import Plan
+from haihe.runtime.record.recorder import Frames, Recorder
+from haihe.runtime.units import duration_ns
+from haihe.pipelines.worlds.process import WorldProcess
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A graph, bound and planned."""
+
+    graph: Graph
+    binding: Binding
+    plan: Plan
+
+    def header(self, seed: int, mode: str) -> dict[str, Any]:
+        """What a recording must hold to be replayed."""
+        import msgspec
+
+        return {
+            "graph": self.graph.name,
+            "source": {"file": self.graph.file, **self.graph.origin},
+            "plan": msgspec.to_builtins(self.plan),
+            "plan_hash": self.plan.hash,
+            "unit": {"file": self.binding.unit.file, "text": self.binding.unit.text},
+            "seed": seed,
+            "mode": mode,
+        }
+
+
+def prepare(graph: Graph, unit: str | Path | UnitFile | None = None) -> Prepared:
+    """Bind a graph to a unit (an argument, HAIHE_UNIT, or unit.yaml beside it) and plan it."""
+    if not isinstance(unit, UnitFile):
+        beside = Path(graph.file).parent
+        unit = load_unit(find_unit(str(unit) if unit else None, beside))
+    binding = bind(graph, unit)
+    return Prepared(graph, binding, make_plan(graph, binding.timings()))
+
+
+@dataclasses.dataclass
+class Simulation:
+    """A finished run in virtual time."""
+
+    outcome: Outcome
+    executor: VirtualExecutor
+    world: Any
+    times: list[float]  # s since the first release
+    truth: dict[str, list[float]]  # the world's truth at those times, SI
+    recording: Path | None = None
+
+    def rms(self, name: str, after_s: float = 2.0) -> float:
+        """Root mean square of a named truth, leaving out the beginning."""
+        values = [v for t, v in zip(self.times, self.truth[name], strict=True) if t >= after_s]
+        return float((sum(v * v for v in values) / max(1, len(values))) ** 0.5)
+
+
+def simulate(
+    graph: Graph,
+    duration: str = "10s",
+    *,
+    unit: str | Path | UnitFile | None = None,
+    seed: int = 0,
+    world: Mapping[str, Any] | None = None,
+    budgets: Mapping[str, str] | None = None,
+    record: str | Path | None = None,
+    frames: Frames = "lossless",
+    prepare_run: Callable[[VirtualExecutor, Any], None] | None = None,
+) -> Simulation:
+    """Run a graph in virtual time in the simulated world of its unit.
+
+    world: options of the world to override. budgets: execution times by node, where they differ
+    from the declared ones. prepare_run: called before the start, to schedule faults and events.
+    """
+    from haihe.drivers.ports.virtual import VirtualPort
+    from haihe.pipelines.worlds.serve import make_world
+
+    prepared = prepare(graph, unit)
+    plan, binding = prepared.plan, prepared.binding
+    sim_world: Any = make_world(binding.unit, seed, dict(world or {}))
+    recorder = Recorder(record, prepared.header(seed, "virtual"), frames) if record else None
+    buses = {
+        role: SimBus(
+            device, guard, VirtualPort(sim_world.emulators[role], binding.devices[role].baud)
+        )
+        for role, (device, guard) in binding.buses(plan).items()
+    }
+    cameras = {}
+    for role in plan.streams:
+        if role in sim_world.cameras:
+            cameras[role] = sim_world.cameras[role]
+        else:
+            cameras[role] = binding.devices[role].make()
+            cameras[role].open()
+    executor = VirtualExecutor(
+        graph,
+        plan,
+        buses,
+        cameras,
+        sink=recorder,
+        seed=seed,
+        budgets={k: duration_ns(v) for k, v in (budgets or {}).items()},
+        step_world=sim_world.step,
+    )
+    times: list[float] = []
+    truth: dict[str, list[float]] = {}
+    length = duration_ns(duration)
+
+    def look(t_ns: int) -> None:
+        for name, value in sim_world.truth(executor.now_ns).items():
+            truth.setdefault(name, []).append(value)
+        times.append(t_ns * 1e-9)
+        executor.after(5_000_000, lambda: look(t_ns + 5_000_000))
+
+    executor.on_begin = lambda: look(0)
+    if prepare_run is not None:
+        prepare_run(executor, sim_world)
+    try:
+        outcome = executor.run(length)
+    finally:
+        if recorder is not None:
+            recorder.close()
+    path = recorder.path if recorder else None
+    return Simulation(outcome, executor, sim_world, times, truth, path)
+
+
+@dataclasses.dataclass
+class Live:
+    """A run in real time, under way or over; what a status line and a judge look at."""
+
+    prepared: Prepared
+    executor: RealtimeExecutor
+    world: WorldProcess | None
+    recording: Path | None = None
+    outcome: Outcome | None = None
+
+    def __repr__(self) -> str:
+        reason = self.outcome.reason if self.outcome else "running"
+        firings = {lane.name: lane.firing for lane in self.executor.assembly.lanes}
+        return f"<run of {self.prepared.graph.name}: {reason}; firings {firings}>"
+
+
+def run(
+    graph: Graph,
+    *,
+    unit: str | Path | UnitFile | None = None,
+    sim: bool = False,
+    duration: str | None = None,
+    record: str | Path | None = None,
+    frames: Frames = "jpeg",
+    arm: bool | None = None,
+    seed: int = 0,
+    video: str | Path | None = None,
+    camera: str | None = None,
+    world: Mapping[str, Any] | None = None,
+    attach: WorldProcess | None = None,
+    tick: Callable[[Live], None] | None = None,
+    tick_s: float = 0.2,
+) -> Live:
+    """Run a graph in real time until its duration, the end of a stream, a failure or Ctrl-C.
+
+    sim: in the simulated world of the unit, a process of its own; actuators then arm themselves.
+    On real devices they move only with `arm=True`. video, camera: take every camera of the graph
+    from a file or from that V4L2 device. tick: called a few times a second (default: a status
+    line on a terminal). Raises what a node raised, after the safe actions.
+    """
+    for warning in graph.warnings:
+        log.warning("%s", warning)
+    prepared = prepare(graph, unit)
+    binding = prepared.binding
+    for role in prepared.plan.streams:
+        if video is not None or camera is not None:
+            binding = _other_camera(binding, role, video, camera)
+    with contextlib.ExitStack() as stack:
+        place = attach
+        if sim and place is None:
+            place = stack.enter_context(WorldProcess(binding.unit, seed, world))
+        if place is not None:
+            for role, path in place.cameras.items():
+                if role in binding.devices and video is None and camera is None:
+                    binding = _world_camera(binding, role, path)
+        prepared = dataclasses.replace(prepared, binding=binding)
+        recorder = None
+        if record is not None:
+            recorder = Recorder(record, prepared.header(seed, "real time"), frames)
+        executor = RealtimeExecutor(
+            graph,
+            prepared.plan,
+            _live_buses(prepared, place),
+            binding.streams(prepared.plan),
+            recorder,
+            seed,
+        )
+        live = Live(prepared, executor, place, recorder.path if recorder else None)
+        armed = sim if arm is None else arm
+        if not armed:
+            log.warning("not armed: nothing will move. Say arm=True (--arm) when it may.")
+        line = None
+        if tick is None and sys.stderr.isatty():
+            from haihe.pipelines.status import StatusLine
+
+            tick = line = StatusLine()
+        try:
+            _run(live, duration, armed, tick, tick_s)
+        finally:
+            if line is not None:
+                line.end()
+            if place is not None and recorder is not None:
+                names = place.truth_names
+                recorder.note("truth", {"names": names, "rows": place.truth()})
+            if recorder is not None:
+                recorder.close()
+    assert live.outcome is not None
+    for _, _, exc in live.outcome.failures:
+        raise exc
+    return live
+
+
+def _run(
+    live: Live,
+    duration: str | None,
+    arm: bool,
+    tick: Callable[[Live], None] | None,
+    tick_s: float,
+) -> None:
+    executor = live.executor
+    length = duration_ns(duration) if duration else None
+    with _terminate_as_interrupt():
+        try:
+            executor.start(arm=arm)
+            end = executor.started_ns + length if length else None
+            reason = "end of the duration"
+            while end is None or now_ns() < end:
+                left = tick_s if end is None else min(tick_s, max(0.0, (end - now_ns()) * 1e-9))
+                if executor.wait(left):
+                    reason = "stop"
+                    break
+                if tick is not None:
+                    tick(live)
+        except KeyboardInterrupt:
+            reason = "Ctrl-C"
+        finally:
+            live.outcome = executor.outcome
+        executor.stop(reason)
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does: with safe actions and a whole recording."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _live_buses(prepared: Prepared, place: WorldProcess | None) -> dict[str, LiveBus]:
+    buses = {}
+    for role, (device, guard) in prepared.binding.buses(prepared.plan).items():
+        bound = prepared.binding.devices[role]
+        url = place.ports.get(role, "") if place is not None else ""
+        url = url or bound.profile.port
+        if not url:
+            raise BoardError(
+                f"{bound.profile.where}: device {role} has no port. Give `port: /dev/...`, or run "
+                "it simulated with --sim."
+            )
+        buses[role] = LiveBus(device, guard, _port_opener(url, bound.baud))
+    return buses
+
+
+def _port_opener(url: str, baud: int) -> Callable[[], Port]:
+    def open_port() -> Port:
+        from haihe.drivers.ports.serial import SerialPort
+
+        return SerialPort(url, baud)
+
+    return open_port
+
+
+def _world_camera(binding: Binding, role: str, path: str) -> Binding:
+    from haihe.drivers.camera.world import SPEC, WorldCameraOptions
+
+    intrinsics = getattr(binding.devices[role].options, "intrinsics", None)
+    return replace_driver(binding, role, SPEC, WorldCameraOptions(path, intrinsics))
+
+
+def _other_camera(
+    binding: Binding, role: str, video: str | Path | None, camera: str | None
+) -> Binding:
+    intrinsics = getattr(binding.devices[role].options, "intrinsics", None)
+    if video is not None:
+        from haihe.drivers.camera.file import SPEC, FileOptions
+
+        return replace_driver(binding, role, SPEC, FileOptions(str(video), intrinsics=intrinsics))
+    from haihe.drivers.camera.v4l2 import SPEC as V4L2
+    from haihe.drivers.camera.v4l2 import V4l2Options
+
+    old = binding.devices[role].options
+    if not isinstance(old, V4l2Options):
+        old = V4l2Options(intrinsics=intrinsics)
+    return replace_driver(binding, role, V4L2, dataclasses.replace(old, device=str(camera)))
