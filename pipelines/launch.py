@@ -12,6 +12,7 @@ from typing import Any
 
 from haihe.boards.binding import Binding, bind, replace_driver
 from haihe.boards.unit import UnitFile, find_unit, load_unit
+from haihe.pipelines.worlds.process import WorldProcess
 from haihe.runtime.clock import now_ns
 from haihe.runtime.errors import BoardError
 from haihe.runtime.exec.realtime import LiveBus, Outcome, RealtimeExecutor
@@ -22,7 +23,6 @@ from haihe.runtime.plan.build import make_plan
 from haihe.runtime.plan.model import Plan
 from haihe.runtime.record.recorder import Frames, Recorder
 from haihe.runtime.units import duration_ns
-from haihe.pipelines.worlds.process import WorldProcess
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Prepared:
     binding: Binding
     plan: Plan
 
-    def header(self, seed: int, mode: str) -> dict[str, Any]:
+    def header(self, seed: int, mode: str, sim: bool) -> dict[str, Any]:
         """What a recording must hold to be replayed."""
         import msgspec
 
@@ -47,6 +47,7 @@ class Prepared:
             "unit": {"file": self.binding.unit.file, "text": self.binding.unit.text},
             "seed": seed,
             "mode": mode,
+            "sim": sim,
         }
 
 
@@ -99,7 +100,9 @@ def simulate(
     prepared = prepare(graph, unit)
     plan, binding = prepared.plan, prepared.binding
     sim_world: Any = make_world(binding.unit, seed, dict(world or {}))
-    recorder = Recorder(record, prepared.header(seed, "virtual"), frames) if record else None
+    recorder = (
+        Recorder(record, prepared.header(seed, "virtual time", True), frames) if record else None
+    )
     buses = {
         role: SimBus(
             device, guard, VirtualPort(sim_world.emulators[role], binding.devices[role].baud)
@@ -124,6 +127,7 @@ def simulate(
         step_world=sim_world.step,
     )
     times: list[float] = []
+    stamps: list[int] = []
     truth: dict[str, list[float]] = {}
     length = duration_ns(duration)
 
@@ -131,6 +135,7 @@ def simulate(
         for name, value in sim_world.truth(executor.now_ns).items():
             truth.setdefault(name, []).append(value)
         times.append(t_ns * 1e-9)
+        stamps.append(executor.now_ns)
         executor.after(5_000_000, lambda: look(t_ns + 5_000_000))
 
     executor.on_begin = lambda: look(0)
@@ -140,6 +145,8 @@ def simulate(
         outcome = executor.run(length)
     finally:
         if recorder is not None:
+            rows = list(zip(stamps, *truth.values(), strict=True))
+            recorder.note("truth", {"names": ["t_ns", *truth], "rows": rows})
             recorder.close()
     path = recorder.path if recorder else None
     return Simulation(outcome, executor, sim_world, times, truth, path)
@@ -203,7 +210,9 @@ def run(
         prepared = dataclasses.replace(prepared, binding=binding)
         recorder = None
         if record is not None:
-            recorder = Recorder(record, prepared.header(seed, "real time"), frames)
+            recorder = Recorder(
+                record, prepared.header(seed, "real time", place is not None), frames
+            )
         executor = RealtimeExecutor(
             graph,
             prepared.plan,

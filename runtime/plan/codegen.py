@@ -19,6 +19,17 @@ from haihe.runtime.plan.model import Plan, StepPlan, TaskPlan
 
 CALLED, QUIET, STALE, ABSENT, RAISED, NOT_TRIGGERED = range(6)
 OUTCOMES = ("called", "silent", "stale", "absent", "raised", "not triggered")
+CODE_BITS = 3  # of an outcome; above them, a bit for each output that was published
+
+
+def outcome_of(recorded: int) -> int:
+    """The outcome (CALLED ...) in a recorded value."""
+    return recorded & (1 << CODE_BITS) - 1
+
+
+def has_published(recorded: int, output: int) -> bool:
+    """Whether the output of that index was published, from a recorded value."""
+    return bool(recorded >> CODE_BITS + output & 1)
 
 
 @dataclass
@@ -36,11 +47,11 @@ def record_layout(task: TaskPlan) -> struct.Struct:
     """The fixed part of a firing's record.
 
     kind u8, firing u32, release i64, clock i64, run u32 (ns, saturated), then a u32 per
-    sampled source (its sequence number, 0 for none), a u8 per node (its outcome), a u8 per bus
-    (1: its state was read).
+    sampled source (its sequence number, 0 for none), a u16 per node (its outcome and a bit per
+    output), a u8 per bus (1: its state was read).
     """
     return struct.Struct(
-        "<BIqqI" + "I" * len(task.reads) + "B" * len(task.steps) + "B" * len(task.buses)
+        "<BIqqI" + "I" * len(task.reads) + "H" * len(task.steps) + "B" * len(task.buses)
     )
 
 
@@ -329,6 +340,11 @@ class _Generator:
             out(f"yield from W{index}(g, o{i} if q{i} else 0, E{bus.command_edge}, q{i})")
         fields = ["1", "firing", "release", "t", "min(e - t, 4294967295)"]
         fields += [f"q{self.ids[s]}" for s in task.reads]
-        fields += [f"c{i}" for i in range(len(task.steps))]
+        for index, step in enumerate(task.steps):
+            bits = [
+                f"n{self.ids[self._source(step, port)]} << {CODE_BITS + place}"
+                for place, port in enumerate(step.outputs)
+            ]
+            fields.append(" | ".join([f"c{index}", *bits]))
         fields += [f"b{i}" for i in range(len(task.buses))]
         out(f"LOG(PACK({', '.join(fields)}))")

@@ -1,6 +1,7 @@
 """The recorder: where an executor's records become MCAP messages (layout: format.py)."""
 
 import json
+import os
 import platform
 import sys
 from pathlib import Path
@@ -104,7 +105,6 @@ def jpeg(image: Image) -> bytes:
 
 def environment() -> dict[str, Any]:
     """What a replay may have to know of this machine: versions, CPU, hash seed."""
-    import os
     from importlib.metadata import PackageNotFoundError, version
 
     versions: dict[str, str] = {}
@@ -118,18 +118,20 @@ def environment() -> dict[str, Any]:
         "started": wall_time_s(),
         "python": sys.version.split()[0],
         "machine": platform.machine(),
-        "cpu": _cpu_features(),
+        "cpu": _cpu("flags", "Features"),
+        "cpu_name": _cpu("model name", "Model"),
+        "cores": os.cpu_count(),
         "hash_seed": os.environ.get("PYTHONHASHSEED", "random"),
         "versions": versions,
     }
 
 
-def _cpu_features() -> str:
+def _cpu(*keys: str) -> str:
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:
         return ""
     for line in text.splitlines():
-        if line.startswith(("flags", "Features")):
+        if line.startswith(keys):
             return line.partition(":")[2].strip()
     return ""

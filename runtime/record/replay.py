@@ -20,7 +20,13 @@ from haihe.runtime.exec.lane import Assembly, Lane, Timing
 from haihe.runtime.graph import Graph, NodeUse
 from haihe.runtime.guard.guard import Guard
 from haihe.runtime.io import BusDevice, Reply
-from haihe.runtime.plan.codegen import OUTCOMES, QUIET, RAISED, record_layout
+from haihe.runtime.plan.codegen import (
+    OUTCOMES,
+    RAISED,
+    has_published,
+    outcome_of,
+    record_layout,
+)
 from haihe.runtime.record.format import FIRING, SETUP, STOP, LaneRecord
 from haihe.runtime.record.recording import Recording
 from haihe.runtime.types import decode
@@ -174,18 +180,20 @@ class Replayer:
         def play(*args: Any) -> Any:
             record = self._lanes[lane.index].current
             assert record is not None
-            outcome = record.fixed[place]
-            if outcome == RAISED:
+            recorded = record.fixed[place]
+            if outcome_of(recorded) == RAISED:
                 raise _Replayed(f"{use.name} raised when it was recorded")
             results: list[Any] = []
-            for source, stored, port in zip(sources, outputs, use.outputs, strict=True):
-                number = lane.counts.get(source, 0) + 1
-                data = stored.get(number)
-                if data is None or (outcome == QUIET and not several):
+            for index, (source, stored) in enumerate(zip(sources, outputs, strict=True)):
+                if not has_published(recorded, index):
                     results.append(SILENT)
                     continue
-                lane.counts[source] = number
-                results.append(decode(port.kind, data))
+                number = lane.counts[source] = lane.counts.get(source, 0) + 1
+                if number not in stored:
+                    self._differs(lane, lane.firing, f"{source} #{number} is not in the file")
+                    results.append(SILENT)
+                    continue
+                results.append(decode(use.outputs[index].kind, stored[number]))
             return tuple(results) if several else results[0]
 
         return play
@@ -266,7 +274,7 @@ class Replayer:
         if record.kind == FIRING:
             codes = record.fixed[4 + len(lane.task.reads) :]
             outcomes = {
-                step.name: OUTCOMES[code]
+                step.name: OUTCOMES[outcome_of(code)]
                 for step, code in zip(lane.task.steps, codes, strict=False)
             }
         return Step(

@@ -17,8 +17,8 @@ _os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from haihe.drivers.roles import camera, servos
-    from haihe.pipelines.launch import run, simulate
     from haihe.models.detector import detector
+    from haihe.pipelines.launch import run, simulate
     from haihe.runtime.contracts import (
         RNG,
         TICK,

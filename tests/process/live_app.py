@@ -20,9 +20,9 @@ from haihe.boards.unit import UnitFile, find_unit, load_unit, unit_from_text
 from haihe.pipelines.launch import Live
 from haihe.pipelines.nodes.pursue import Pursue
 from haihe.pipelines.worlds.ideal import ideal_detector
+from haihe.pipelines.worlds.process import WorldProcess
 from haihe.runtime.errors import HaiheError
 from haihe.types import Detections, JointCommand
-from haihe.pipelines.worlds.process import WorldProcess
 
 
 @node
@@ -88,7 +88,9 @@ def unit(safe: str) -> UnitFile:
     shipped = load_unit(find_unit("pan-tilt", None))
     text = shipped.text.replace("safe: hold", SAFE[safe])
     # bytes on a pty wait for a scheduler that other work keeps busy, not for a wire
-    text = text.replace("joints:\n        - {name: pan", "timeout_ms: 15\n      joints:\n        - {name: pan")
+    text = text.replace(
+        "joints:\n        - {name: pan", "timeout_ms: 15\n      joints:\n        - {name: pan"
+    )
     return unit_from_text(text, shipped.file)
 
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.wire import GOAL, TORQUE, finish, live, start, writes
-
 from haihe.runtime.record.recording import Recording
 from haihe.testing import replay
+from tests.process.wire import GOAL, TORQUE, finish, live, start, writes
 
 PERIOD_NS = 20_000_000
 COMMAND_AGE_NS = 250_000_000
