@@ -161,6 +161,7 @@ class Live:
     world: WorldProcess | None
     recording: Path | None = None
     outcome: Outcome | None = None
+    is_closed_loop: bool = False  # the world's own cameras are used: its truth can judge the run
 
     def __repr__(self) -> str:
         reason = self.outcome.reason if self.outcome else "running"
@@ -222,6 +223,7 @@ def run(
             seed,
         )
         live = Live(prepared, executor, place, recorder.path if recorder else None)
+        live.is_closed_loop = place is not None and video is None and camera is None
         armed = sim if arm is None else arm
         if not armed:
             log.warning("not armed: nothing will move. Say arm=True (--arm) when it may.")
@@ -235,7 +237,7 @@ def run(
         finally:
             if line is not None:
                 line.end()
-            if place is not None and recorder is not None:
+            if live.is_closed_loop and place is not None and recorder is not None:
                 names = place.truth_names
                 recorder.note("truth", {"names": names, "rows": place.truth()})
             if recorder is not None:

@@ -26,7 +26,9 @@ class StatusLine:
         for lane in live.executor.assembly.lanes:
             fired = self._since(f"fired {lane.name}", lane.firing)
             parts.append(f"{lane.name} {fired / seconds:4.0f} Hz")
-        error = live.world.newest().get("error") if live.world is not None else None
+        error = None
+        if live.world is not None and live.is_closed_loop:
+            error = live.world.newest().get("error")
         if error is not None:
             parts.append(f"error {math.degrees(error):5.2f}°")
         for lane in live.executor.assembly.lanes:

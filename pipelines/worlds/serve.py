@@ -59,7 +59,8 @@ def make_world(unit: UnitFile, seed: int, overrides: dict[str, Any] | None = Non
 
 
 class _CameraServer(threading.Thread):
-    """Renders on the frame grid and sends the newest frame; a slow reader loses frames."""
+    """Renders on the frame grid and sends the newest frame; a slow reader loses frames. Nothing is
+    rendered before somebody has connected."""
 
     def __init__(self, role: str, camera: SimCamera, path: Path) -> None:
         super().__init__(name=f"camera-{role}", daemon=True)
@@ -73,7 +74,14 @@ class _CameraServer(threading.Thread):
 
     def run(self) -> None:
         """Render for ever."""
-        threading.Thread(target=self._send, daemon=True).start()
+        # the bus must not wait for pictures: give way to its thread
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
+        try:
+            connection, _ = self.listener.accept()
+        except OSError:
+            return
+        threading.Thread(target=self._send, args=(connection,), daemon=True).start()
         start, index = now_ns() + 20 * MILLISECOND, 0
         while not self.stopping.is_set():
             t = start + self.camera.first_ns + index * self.camera.period_ns
@@ -85,9 +93,8 @@ class _CameraServer(threading.Thread):
             behind = (now_ns() - t) // self.camera.period_ns
             index += 1 + max(0, behind)
 
-    def _send(self) -> None:
-        with contextlib.suppress(OSError):
-            connection, _ = self.listener.accept()
+    def _send(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
             while self._arrived.wait():
                 self._arrived.clear()
                 frame = self._newest
