@@ -47,6 +47,7 @@ from haihe.runtime.types import JointState, Message
 
 log = logging.getLogger(__name__)
 
+SETUP_TIMEOUT_NS = 50_000_000  # setting up has time; a loaded host must not look like a lost servo
 TRIES = 3  # of each question while setting up
 REPEATS = 3  # firings in a row that carry torque and the full goal: a sync write has no answer
 LOST_AFTER = 5  # reads in a row without an answer, then a joint is asked only now and then
@@ -134,6 +135,7 @@ class StsGroup:
         count = len(self.ids)
         self.status = [0] * count  # last error bits per joint, see ERROR_BITS
         self._timeout_ns = int(options.timeout_ms * 1e6)
+        self._patience_ns = max(self._timeout_ns, SETUP_TIMEOUT_NS)
         self._index = {servo_id: i for i, servo_id in enumerate(self.ids)}
         self._requests: dict[tuple[int, ...], Exchange] = {}
         self._tail = struct.pack("<HH", 0, options.speed)  # goal time 0: by speed
@@ -301,7 +303,7 @@ class StsGroup:
         values[4][index] = float(temperature)
 
     def _ask(self, servo_id: int, inst: int, params: bytes, size: int) -> Transaction[bytes | None]:
-        exchange = Exchange(encode(servo_id, inst, params), OVERHEAD + size, self._timeout_ns)
+        exchange = Exchange(encode(servo_id, inst, params), OVERHEAD + size, self._patience_ns)
         for _ in range(TRIES):
             reply = yield exchange
             if reply.error:
@@ -321,7 +323,7 @@ class StsGroup:
         if data is None:
             raise DeviceError(
                 f"servo.sts: {joint.name} (id {joint.id}): no answer to a read of {name} within "
-                f"{self.options.timeout_ms:g} ms, {TRIES} times, though it answered a ping. Check "
+                f"{self._patience_ns / 1e6:g} ms, {TRIES} times, though it answered a ping. Check "
                 "its supply and cable; two servos may share the id."
             )
         return int.from_bytes(data, "little")
@@ -332,7 +334,7 @@ class StsGroup:
         data = bytes((register.address,)) + value.to_bytes(register.size, "little")
         found = -1
         for _ in range(TRIES):
-            yield Exchange(encode(joint.id, WRITE, data), OVERHEAD, self._timeout_ns)
+            yield Exchange(encode(joint.id, WRITE, data), OVERHEAD, self._patience_ns)
             found = yield from self._read_register(joint, name)
             if found == value:
                 return
@@ -365,7 +367,7 @@ class StsGroup:
             cure = f"Check the servo with id {missing[0]}: its plug, or its id"
         return (
             f"servo.sts: no answer from id {', '.join(map(str, missing))} in "
-            f"{self.options.timeout_ms:g} ms ({answered}). {cure}, or run: haihe scan"
+            f"{self._patience_ns / 1e6:g} ms ({answered}). {cure}."
         )
 
 
