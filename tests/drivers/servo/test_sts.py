@@ -222,10 +222,10 @@ def test_setup_survives_noise_but_not_a_missing_servo():
         "servo.sts: no answer from id 2 in 50 ms (ids 1 answered). Check the cable after id 1."
     )
     bus.faults.silent = {1}
-    with pytest.raises(DeviceError, match=r"id 1 in 5 ms \(ids 2 answered\)\. Check the servo wi"):
+    with pytest.raises(DeviceError, match=r"id 1 in 50 ms \(ids 2 answered\)\. Check the servo wi"):
         drive(port, group.setup())
     bus.faults.silent = {1, 2}
-    with pytest.raises(DeviceError, match=r"id 1, 2 in 5 ms \(nobody answered\)\. Check the serv"):
+    with pytest.raises(DeviceError, match=r"id 1, 2 in 50 ms \(nobody answered\)\. Check the serv"):
         drive(port, group.setup())
 
 
