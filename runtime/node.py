@@ -29,6 +29,7 @@ from haihe.runtime.errors import ContractError
 from haihe.runtime.types import Message
 from haihe.runtime.units import Unit, duration_ns
 
+MAX_OUTPUTS = 13  # a bit each in the u16 of a firing's record
 P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C")
@@ -398,6 +399,11 @@ def _read_outputs(hint: Any, where: str) -> tuple[type[Any] | None, tuple[Output
     kind, metadata, optional, variable = _read_hint(hint)
     if isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields"):
         fields = _hints_of(kind, where)
+        if len(kind._fields) > MAX_OUTPUTS:
+            raise ContractError(
+                f"{where}: {len(kind._fields)} outputs, at most {MAX_OUTPUTS} fit a record. Split "
+                "the node, or put several values into one message."
+            )
         ports = tuple(_read_output(name, fields[name], where) for name in kind._fields)
         return kind, ports
     return None, (_output("out", kind, metadata, optional, variable, where),)

@@ -354,12 +354,19 @@ class Assembly:
 
     def in_flight(self, edge: int) -> int:
         """Messages of an edge that are sent and neither read nor overwritten."""
-        stats, plan = self.edges[edge], self.plan.edges[edge]
-        slots = self.slots.get(plan.source)
-        if plan.kind != "slot" or not slots:
+        plan = self.plan.edges[edge]
+        if plan.kind == "loop":
             return 0
-        value = slots[0].value
-        return (value[0] if value else 0) - stats.last
+        if plan.kind == "slot":
+            value = self.slots[plan.source][0].value
+            made = value[0] if value else 0
+        else:
+            made = next(
+                lane.sequence_of(plan.source)
+                for lane in self.lanes
+                if plan.source in lane.ids and plan.source not in lane.task.reads
+            )
+        return made - self.edges[edge].last
 
 
 def _recorded(lane: Lane, use: NodeUse, call: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,14 +1,16 @@
 """The virtual executor: a discrete-event run of the same stepping code on simulated time.
 
-Ties are part of the contract: completion, then delivery, then release, then dispatch; within a
-class, in the order of scheduling. Exchanges reach the emulator when their last byte arrives, so
-a plant is never stepped past an event that is still to come.
+Ties are part of the contract: completion, then delivery, then release, then dispatch; releases and
+dispatches in the plan's order of lanes (fastest first), all else in the order of scheduling.
+Exchanges reach the emulator when their last byte arrives, so a plant is never stepped past an
+event that is still to come.
 """
 
 import heapq
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from haihe.runtime.clock import MILLISECOND, SECOND
@@ -85,7 +87,7 @@ class VirtualExecutor:
         self.outcome = Outcome()
         self.captures: list[int] = []
         self._cameras, self._sink, self._step_world = cameras, sink, step_world
-        self._heap: list[tuple[int, int, int, Callable[[], None]]] = []
+        self._heap: list[tuple[int, int, int, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._runs = [_Run(lane) for lane in self.assembly.lanes]
         self._sequences: dict[str, int] = {}
@@ -120,8 +122,8 @@ class VirtualExecutor:
         else:
             self._waiting.append((wait_ns, action))
 
-    def _push(self, t: int, rank: int, action: Callable[[], None]) -> None:
-        heapq.heappush(self._heap, (t, rank, next(self._order), action))
+    def _push(self, t: int, rank: int, action: Callable[[], None], place: int = 0) -> None:
+        heapq.heappush(self._heap, (t, rank, place, next(self._order), action))
 
     # --- the run ------------------------------------------------------------------------------
 
@@ -141,13 +143,13 @@ class VirtualExecutor:
             self.post(("arm",))
         for run in self._runs:
             if run.lane.task.every_ns:
-                self._push(begin, RELEASE, lambda run=run: self._release(run, begin))  # type: ignore[misc]
+                self._push(begin, RELEASE, partial(self._release, run, begin), run.lane.index)
         for role, camera in self._cameras.items():
             first = begin + camera.first_ns
-            self._push(first, DELIVERY, lambda r=role, t=first: self._capture(r, 0, t))  # type: ignore[misc]
+            self._push(first, DELIVERY, partial(self._capture, role, 0, first))
         end = begin + duration_ns
         while self._heap and self._heap[0][0] < end and not self.stopping:
-            t, _, _, action = heapq.heappop(self._heap)
+            t, *_, action = heapq.heappop(self._heap)
             self.now_ns = max(t, self.now_ns)
             action()
         self._finish_firings()
@@ -164,7 +166,7 @@ class VirtualExecutor:
         """Let what runs complete; start nothing new."""
         self.stopping = True
         while any(run.busy for run in self._runs) and self._heap:
-            t, _, _, action = heapq.heappop(self._heap)
+            t, *_, action = heapq.heappop(self._heap)
             self.now_ns = max(t, self.now_ns)
             action()
 
@@ -224,7 +226,7 @@ class VirtualExecutor:
                 if run.lane.task.stream == source:
                     if run.pending is None:
                         run.pending = self.now_ns
-                    self._push(self.now_ns, DISPATCH, lambda run=run: self._dispatch(run))  # type: ignore[misc]
+                    self._push_dispatch(run)
 
     def _release(self, run: _Run, t: int) -> None:
         if self.stopping:
@@ -233,9 +235,12 @@ class VirtualExecutor:
             run.skipped += 1
         else:
             run.pending = t
-            self._push(t, DISPATCH, lambda: self._dispatch(run))
+            self._push_dispatch(run)
         following = t + run.lane.task.every_ns
-        self._push(following, RELEASE, lambda: self._release(run, following))
+        self._push(following, RELEASE, partial(self._release, run, following), run.lane.index)
+
+    def _push_dispatch(self, run: _Run) -> None:
+        self._push(self.now_ns, DISPATCH, partial(self._dispatch, run), run.lane.index)
 
     def _dispatch(self, run: _Run) -> None:
         if run.busy or run.pending is None or self.stopping:
@@ -254,7 +259,7 @@ class VirtualExecutor:
             run.busy = False
             run.lane.after_firing(self.now_ns)
             if run.pending is not None:
-                self._push(self.now_ns, DISPATCH, lambda: self._dispatch(run))
+                self._push_dispatch(run)
             return
         if item.__class__ is int:
             self._push(self.now_ns + item, COMPLETION, lambda: self._advance(run, steps, None))

@@ -195,6 +195,11 @@ class _Planner:
                         "another rate. A feedback stays inside one tick: between rates an edge "
                         "with fresh() is the loop already."
                     )
+                if contract.get("fresh_ns"):
+                    raise PlanError(
+                        f"{self.graph.feedbacks[ref.owner].line}: {target} wants fresh(), but "
+                        f"{ref.owner} always gives the previous firing's value. Drop fresh()."
+                    )
                 kind, contract["fed_by"] = "loop", str(fed)
             elif (ref.owner in local) or (ref.source == "device" and ref.owner in roles):
                 kind = "local"

@@ -1,6 +1,10 @@
 """The messages: `from haihe.types import Detections, JointCommand`."""
 
 from haihe.runtime.types import (
+    F32,
+    F64,
+    I64,
+    U8,
     BoolArray,
     Detection,
     Detections,
@@ -13,6 +17,10 @@ from haihe.runtime.types import (
 )
 
 __all__ = [
+    "F32",
+    "F64",
+    "I64",
+    "U8",
     "BoolArray",
     "Detection",
     "Detections",

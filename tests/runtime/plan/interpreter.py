@@ -1,7 +1,8 @@
 """Small random pipelines, their graph, and a slow interpreter that says what a run must give.
 
 The interpreter shares nothing with the planner, the stepping code and the executor but the
-documented rules: completion, delivery, release, dispatch; then the order of scheduling.
+documented rules: completion, delivery, release, dispatch; releases and dispatches in the order of
+the lanes, all else in the order of scheduling.
 """
 
 import inspect
@@ -251,7 +252,7 @@ class Interpreter:
         self._called_at: dict[str, int] = {}
         self._count: dict[str, int] = {}
         self._loops: dict[str, int] = {}
-        self._events: list[tuple[int, int, int, Callable[[], None]]] = []
+        self._events: list[tuple[int, int, int, int, Callable[[], None]]] = []
         self._scheduled = 0
         self._now = 0
         self._stopping = False
@@ -269,25 +270,26 @@ class Interpreter:
         begin = SECOND
         for lane in self.lanes:
             if lane.every_ns:
-                self._at(begin, 2, partial(self._release, lane, begin))
+                self._at(begin, 2, partial(self._release, lane, begin), lane)
         for stream in self.pipeline.streams:
             first = begin + stream.first_ns
             self._at(first, 1, partial(self._capture, stream, 0, first))
-        while self._events and min(self._events)[0] < begin + duration_ns:
+        while self._events and min(e[0] for e in self._events) < begin + duration_ns:
             self._next()
         self._stopping = True
         while any(lane.busy for lane in self.lanes):
             self._next()
 
-    def _at(self, t: int, rank: int, action: Callable[[], None]) -> None:
+    def _at(self, t: int, rank: int, action: Callable[[], None], lane: _Lane | None = None) -> None:
+        place = 0 if lane is None else next(i for i, x in enumerate(self.lanes) if x is lane)
         self._scheduled += 1
-        self._events.append((t, rank, self._scheduled, action))
+        self._events.append((t, rank, place, self._scheduled, action))
 
     def _next(self) -> None:
-        event = min(self._events, key=lambda e: e[:3])
+        event = min(self._events, key=lambda e: e[:4])
         self._events.remove(event)
         self._now = event[0]
-        event[3]()
+        event[4]()
 
     def _capture(self, stream: StreamSpec, index: int, t: int) -> None:
         if self._stopping:
@@ -306,7 +308,7 @@ class Interpreter:
         for lane in self.lanes:
             if lane.stream == source:
                 lane.pending = self._now if lane.pending is None else lane.pending
-                self._at(self._now, 3, partial(self._dispatch, lane))
+                self._at(self._now, 3, partial(self._dispatch, lane), lane)
 
     def _release(self, lane: _Lane, t: int) -> None:
         if self._stopping:
@@ -315,8 +317,8 @@ class Interpreter:
             lane.skipped += 1
         else:
             lane.pending = t
-            self._at(t, 3, lambda: self._dispatch(lane))
-        self._at(t + lane.every_ns, 2, lambda: self._release(lane, t + lane.every_ns))
+            self._at(t, 3, lambda: self._dispatch(lane), lane)
+        self._at(t + lane.every_ns, 2, lambda: self._release(lane, t + lane.every_ns), lane)
 
     def _dispatch(self, lane: _Lane) -> None:
         if lane.busy or lane.pending is None or self._stopping:
@@ -346,7 +348,7 @@ class Interpreter:
             lane.firings.append(Firing(release, t, took, reads, ended))
             lane.busy = False
             if lane.pending is not None:
-                self._at(self._now, 3, lambda: self._dispatch(lane))
+                self._at(self._now, 3, lambda: self._dispatch(lane), lane)
 
         if work:
             self._at(t + work, 0, complete)

@@ -395,8 +395,9 @@ def test_a_slower_lane_counts_what_it_did_not_read():
         slow(follow(source(g)))
     ran = run(g, 175, source=Frames())
     counted = ran.edge("slow.num")
-    assert (counted["received"], counted["overwritten"], counted["absent"]) == (4, 12, 0)
-    assert ran.executor.assembly.in_flight(0) == 2
+    # on equal times the periodic lane comes first: it sees what was made before
+    assert (counted["received"], counted["overwritten"], counted["absent"]) == (3, 12, 1)
+    assert ran.executor.assembly.in_flight(0) == 3
     assert ran.executor.assembly.slots["follow"][0].sent == 18
 
 
