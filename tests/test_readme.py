@@ -1,4 +1,4 @@
-"""The README is true: its Python is type-clean and runs, its unit profile binds, its links exist."""
+"""The README is true: its Python is typed and runs, its unit profile binds, its links exist."""
 
 import re
 import subprocess
