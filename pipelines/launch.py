@@ -16,7 +16,7 @@ from haihe.pipelines.worlds.process import WorldProcess
 from haihe.runtime.clock import now_ns
 from haihe.runtime.errors import BoardError
 from haihe.runtime.exec.realtime import LiveBus, Outcome, RealtimeExecutor
-from haihe.runtime.exec.virtual import SimBus, VirtualExecutor
+from haihe.runtime.exec.virtual import START_NS, SimBus, VirtualExecutor
 from haihe.runtime.graph import Graph
 from haihe.runtime.io import Port
 from haihe.runtime.plan.build import make_plan
@@ -100,9 +100,10 @@ def simulate(
     prepared = prepare(graph, unit)
     plan, binding = prepared.plan, prepared.binding
     sim_world: Any = make_world(binding.unit, seed, dict(world or {}))
-    recorder = (
-        Recorder(record, prepared.header(seed, "virtual time", True), frames) if record else None
-    )
+    recorder = None
+    if record is not None:
+        header = prepared.header(seed, "virtual time", sim=True)
+        recorder = Recorder(record, header, frames, START_NS)
     buses = {
         role: SimBus(
             device, guard, VirtualPort(sim_world.emulators[role], binding.devices[role].baud)
@@ -146,7 +147,7 @@ def simulate(
     finally:
         if recorder is not None:
             rows = list(zip(stamps, *truth.values(), strict=True))
-            recorder.note("truth", {"names": ["t_ns", *truth], "rows": rows})
+            recorder.note("truth", {"names": ["t_ns", *truth], "rows": rows}, executor.now_ns)
             recorder.close()
     path = recorder.path if recorder else None
     return Simulation(outcome, executor, sim_world, times, truth, path)
@@ -209,19 +210,12 @@ def run(
                 if role in binding.devices and video is None and camera is None:
                     binding = _world_camera(binding, role, path)
         prepared = dataclasses.replace(prepared, binding=binding)
+        buses, streams = _live_buses(prepared, place), binding.streams(prepared.plan)
         recorder = None
         if record is not None:
-            recorder = Recorder(
-                record, prepared.header(seed, "real time", place is not None), frames
-            )
-        executor = RealtimeExecutor(
-            graph,
-            prepared.plan,
-            _live_buses(prepared, place),
-            binding.streams(prepared.plan),
-            recorder,
-            seed,
-        )
+            header = prepared.header(seed, "real time", sim=place is not None)
+            recorder = Recorder(record, header, frames)
+        executor = RealtimeExecutor(graph, prepared.plan, buses, streams, recorder, seed)
         live = Live(prepared, executor, place, recorder.path if recorder else None)
         live.is_closed_loop = place is not None and video is None and camera is None
         armed = sim if arm is None else arm
@@ -273,7 +267,21 @@ def _run(
             reason = "Ctrl-C"
         finally:
             live.outcome = executor.outcome
-        executor.stop(reason)
+        with _uninterrupted():
+            executor.stop(reason)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """A second Ctrl-C must not cut the safe actions short: a stop takes a few seconds at most."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

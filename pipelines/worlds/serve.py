@@ -10,6 +10,7 @@ the world's truth a hundred times a second (names in `truth.json`).
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import select
@@ -47,15 +48,23 @@ def make_world(unit: UnitFile, seed: int, overrides: dict[str, Any] | None = Non
         raise BoardError(f"{sim.where.at('world')}: {exc}") from exc
     options = unit.options(spec.options, "sim", "options")
     if overrides:
-        import dataclasses
-
-        options = dataclasses.replace(options, **overrides)
+        options = _replaced(options, overrides, sim.world)
     drivers, bauds = {}, {}
     for role, device in unit.unit.devices.items():
         driver = registry.load("driver", device.driver, BoardError).SPEC
         drivers[role] = unit.options(driver.options, "devices", role, "options")
         bauds[role] = device.baud or driver.baud
     return spec.make(WorldContext(options, seed, drivers, bauds))
+
+
+def _replaced(options: Any, overrides: dict[str, Any], world: str) -> Any:
+    known = {field.name for field in dataclasses.fields(options)}
+    for name in overrides:
+        if name not in known:
+            raise BoardError(
+                f"world {world}: it has no option {name!r}. Known: {', '.join(sorted(known))}."
+            )
+    return dataclasses.replace(options, **overrides)
 
 
 class _CameraServer(threading.Thread):

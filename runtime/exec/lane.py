@@ -5,6 +5,7 @@ clock, the buses' ports and the slots.
 """
 
 import copy
+import logging
 import pickle
 import zlib
 from collections import deque
@@ -36,6 +37,7 @@ from haihe.runtime.record.format import (
 )
 from haihe.runtime.telemetry.stats import EdgeStats, NodeStats
 
+log = logging.getLogger(__name__)
 BLOCK_NS = 100 * MILLISECOND
 
 
@@ -46,7 +48,7 @@ class Sink(Protocol):
         """A block of a lane's records."""
         ...
 
-    def output(self, source: str, sequence: int, message: Any) -> None:
+    def output(self, source: str, sequence: int, t_ns: int, message: Any) -> None:
         """An output of a recorded node."""
         ...
 
@@ -176,8 +178,15 @@ class Lane:
 
     def after_firing(self, now: int) -> None:
         """Between two firings: a keyframe when one is due."""
-        if self.sink is not None and self.firing % self.keyframe_every == 0:
-            self.sink.keyframe(self.name, self.firing, now, pickle.dumps(self.snapshot(), 5))
+        if self.sink is None or self.firing % self.keyframe_every:
+            return
+        try:
+            state = pickle.dumps(self.snapshot(), 5)
+        except Exception as exc:  # noqa: BLE001 - pickle raises anything; a run goes on without
+            log.warning("lane %s: no keyframes from here on: %s", self.name, exc)
+            self.keyframe_every = 1 << 62
+            return
+        self.sink.keyframe(self.name, self.firing, now, state)
 
     # --- set-up and stop ----------------------------------------------------------------------
 
@@ -206,6 +215,8 @@ class Lane:
             yield from bus.write(decision, 0, EdgeStats(), 0)
             at_rest &= decision.positions == self._resting.get(index)
             self._resting[index] = decision.positions
+            if not bus.online and self.stops == 1:
+                log.error("%s is offline (%s): no safe action could be sent", bus.role, bus.problem)
             self.log(STOP_LAYOUT.pack(STOP, self.stops, t, index))
         return at_rest
 
@@ -381,7 +392,8 @@ def _recorded(lane: Lane, use: NodeUse, call: Callable[..., Any]) -> Callable[..
         for source, message in zip(sources, result if several else (result,), strict=True):
             if message is not None and message is not SILENT:
                 number = lane.counts[source] = lane.counts.get(source, 0) + 1
-                sink.output(source, number, message)
+                assert lane.timing is not None
+                sink.output(source, number, lane.timing.now(), message)
         return result
 
     return recording

@@ -80,6 +80,7 @@ class RealtimeExecutor:
         self.skipped = {lane.name: 0 for lane in self.assembly.lanes}
         self.counts = {source: StreamCount() for source in self._sources()}
         self.started_ns = 0
+        self._switch_interval = sys.getswitchinterval()
         self._ready = threading.Semaphore(0)
         self._go = threading.Event()
         self._stop = threading.Event()
@@ -103,6 +104,7 @@ class RealtimeExecutor:
     def start(self, *, arm: bool) -> None:
         """Open models and devices, then let the lanes go. Raises what opening raised."""
         self.state = "warming"
+        self._switch_interval = sys.getswitchinterval()
         sys.setswitchinterval(1e-4)  # a control lane waits at most this long for the interpreter
         for lane in self.assembly.lanes:
             thread = threading.Thread(
@@ -181,6 +183,7 @@ class RealtimeExecutor:
             if reader.ident is not None:
                 reader.join(STOP_LIMIT_S)
         gc.unfreeze()
+        sys.setswitchinterval(self._switch_interval)
         self.state = "safe"
         return self.outcome
 

@@ -26,7 +26,15 @@ class Recorder:
     viewing, "none" only their stamps. Decision replay needs no images.
     """
 
-    def __init__(self, path: str | Path, header: dict[str, Any], frames: Frames = "jpeg") -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        header: dict[str, Any],
+        frames: Frames = "jpeg",
+        start_ns: int | None = None,
+    ) -> None:
+        """Begin the file. start_ns: the beginning in the run's clock, where that is virtual."""
+        start_ns = now_ns() if start_ns is None else start_ns
         if frames not in ("lossless", "jpeg", "none"):
             raise RecordError(f'frames={frames!r}: expected "lossless", "jpeg" or "none".')
         self.path = Path(path)
@@ -36,8 +44,7 @@ class Recorder:
         self._channels: dict[str, int] = {}
         data = json.dumps(header | environment(), ensure_ascii=False).encode()
         run = self._packer.add_channel("haihe/run", "json")
-        now = now_ns()
-        self._packer.append(run, 1, now, now, data)
+        self._packer.append(run, 1, start_ns, start_ns, data)
 
     def _channel(self, topic: str, encoding: str = "haihe") -> int:
         channel = self._channels.get(topic)
@@ -49,11 +56,10 @@ class Recorder:
         """A block of a lane's records."""
         self._packer.append(self._channel(f"haihe/lane/{lane}"), firing, t_ns, t_ns, data)
 
-    def output(self, source: str, sequence: int, message: Message) -> None:
+    def output(self, source: str, sequence: int, t_ns: int, message: Message) -> None:
         """An output of a recorded node."""
-        now = now_ns()
         channel = self._channel(f"haihe/output/{source}")
-        self._packer.append(channel, sequence, now, now, encode(message))
+        self._packer.append(channel, sequence, t_ns, t_ns, encode(message))
 
     def stream(self, source: str, sequence: int, capture: int, delivered: int, m: Message) -> None:
         """A message of a stream device."""
@@ -72,9 +78,9 @@ class Recorder:
         """State of a lane between two firings."""
         self._packer.append(self._channel(f"haihe/keyframe/{lane}"), firing, t_ns, t_ns, state)
 
-    def note(self, topic: str, data: dict[str, Any]) -> None:
+    def note(self, topic: str, data: dict[str, Any], t_ns: int | None = None) -> None:
         """Something about the run for reports: JSON on a channel `haihe/note/<topic>`."""
-        now = now_ns()
+        now = now_ns() if t_ns is None else t_ns
         channel = self._channel(f"haihe/note/{topic}", "json")
         self._packer.append(channel, 0, now, now, json.dumps(data, ensure_ascii=False).encode())
 

@@ -122,6 +122,15 @@ class Replayer:
         start_s: float = 0.0,
     ) -> None:
         self.recording, self.graph = recording, graph
+        steps = [step for lane in recording.plan.lanes for step in lane.task.steps]
+        for step in steps:
+            use = graph.nodes.get(step.name)
+            if use is None or tuple(p.name for p in use.outputs) != step.outputs:
+                raise RecordError(
+                    f"{recording.path}: node {step.name} of the recording is not in the graph of "
+                    f"{graph.file} any more (it has: {', '.join(graph.nodes)}). Replay it with the "
+                    "code that made it; `named()` keeps names when nodes are added."
+                )
         self.report = ReplayReport(str(recording.path), "perception" if perception else "decision")
         self._perception = perception
         self._lanes: list[_LaneReplay] = []
