@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint scenarios processes wheel ci bench clean
+.PHONY: demo test check lint scenarios processes wheel arm64 ci bench clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "haihe needs Python 3.11 or newer: make PYTHON=python3.11"'
@@ -37,7 +37,11 @@ processes: $(STAMP)
 wheel: $(STAMP)
 	$(BIN)/python -m pytest -q -m wheel
 
-ci: check scenarios processes wheel
+# an emulated arm64 Debian: its bytes against this machine's (docs/arm64.md)
+arm64: $(STAMP)
+	$(BIN)/python -m tests.arm64.run
+
+ci: check scenarios processes wheel arm64
 
 bench: $(STAMP)
 	$(BIN)/python -m haihe.bench.cases.all

@@ -8,7 +8,7 @@ from typing import Any
 
 from haihe.boards.unit import DeviceProfile, UnitFile
 from haihe.runtime import registry
-from haihe.runtime.errors import BoardError
+from haihe.runtime.errors import BoardError, ContractError
 from haihe.runtime.graph import DeviceUse, Graph
 from haihe.runtime.guard.guard import Guard
 from haihe.runtime.io import BusDevice, StreamDevice
@@ -84,7 +84,10 @@ class Binding:
             )
         rules = tuple(profile.joints[name].rule(name) for name in joints)
         age = round(profile.command_age * 1e9)
-        return Guard(rules, age, period_ns, profile.on_stale == "latch")
+        try:
+            return Guard(rules, age, period_ns, profile.on_stale == "latch")
+        except ContractError as exc:
+            raise BoardError(f"{profile.where}: {exc}") from exc
 
 
 def bind(graph: Graph, unit: UnitFile) -> Binding:

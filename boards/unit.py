@@ -16,6 +16,7 @@
 `options` belong to the driver or world and are checked against its own dataclass.
 """
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,8 @@ from haihe.runtime.yaml_config import (
 T = TypeVar("T")
 
 Seconds = Annotated[float, Si("s")]
+# a person who forgets the unit of a limit means degrees: so it must be written
+Angle = Annotated[float, Si("rad", bare=False)]
 
 
 @dataclass(frozen=True)
@@ -47,25 +50,46 @@ class JointLimits:
     change of that speed per second (0: not limited); safe: what it does when there is nothing
     safe to obey: hold, free (torque off) or go (to safe_position)."""
 
-    position: tuple[Annotated[float, Si("rad")], Annotated[float, Si("rad")]]
-    slew: Annotated[float, Si("rad/s")]
+    position: tuple[Angle, Angle]
+    slew: Annotated[float, Si("rad/s", bare=False)]
     safe: Literal["hold", "free", "go"]
-    rate: Annotated[float, Si("rad/s^2")] = 0.0
-    safe_position: Annotated[float, Si("rad")] = 0.0
+    rate: Annotated[float, Si("rad/s^2", bare=False)] = 0.0
+    safe_position: Angle | None = None
+
+    def __post_init__(self) -> None:
+        low, high = self.position
+        problem = ""
+        if low >= high:
+            problem = f"position: found {low:g} to {high:g} rad, expected the lower end first"
+        elif self.slew <= 0:
+            problem = f"slew: found {self.slew:g} rad/s, expected more than 0"
+        elif self.rate < 0:
+            problem = f"rate: found {self.rate:g} rad/s^2, expected 0 (no limit) or more"
+        elif self.safe == "go" and self.safe_position is None:
+            problem = "safe: go, but no safe_position"
+        elif self.safe_position is not None and not low <= self.safe_position <= high:
+            problem = (
+                f"safe_position: found {self.safe_position:g} rad, expected it in the range of "
+                f"position, {low:g} to {high:g} rad"
+            )
+        if problem:
+            raise BoardError(f"{problem}. Correct the joint's limits.")
 
     def rule(self, name: str) -> JointRule:
         """In the guard's integers."""
         low, high = (round(v * 1e6) for v in self.position)
         slew, rate = round(self.slew * 1e6), round(self.rate * 1e6)
         safe = SafeAction[self.safe.upper()]
-        return JointRule(name, low, high, slew, rate, safe, round(self.safe_position * 1e6))
+        return JointRule(
+            name, low, high, slew, rate, safe, round((self.safe_position or 0.0) * 1e6)
+        )
 
 
 @dataclass(frozen=True)
 class GuardProfile:
     """The safety contract of an actuator; there is no default for any of it."""
 
-    command_age: Seconds
+    command_age: Annotated[float, Si("s", bare=False)]
     on_host_death: Literal["device", "bridge", "warden", "none"]
     joints: dict[str, JointLimits]
     accept_uncontrolled: str = ""
@@ -73,6 +97,11 @@ class GuardProfile:
     where: Where = NOWHERE
 
     def __post_init__(self) -> None:
+        if self.command_age <= 0:
+            raise BoardError(
+                f"command_age: found {self.command_age:g} s, expected more than 0. Write how old a "
+                "command may be and still be obeyed, such as 250ms."
+            )
         if self.on_host_death == "none" and not self.accept_uncontrolled:
             raise BoardError(
                 "on_host_death: none leaves the actuator as it is when the host dies. Say why "
@@ -96,6 +125,13 @@ class DeviceProfile:
     options: Any = None
     guard: GuardProfile | None = None
     where: Where = NOWHERE
+
+    def __post_init__(self) -> None:
+        if self.baud < 0 or self.cycle < 0:
+            raise BoardError(
+                f"baud {self.baud}, cycle {self.cycle:g} s: expected more than 0. Leave out what "
+                "the driver or the graph decides."
+            )
 
 
 @dataclass(frozen=True)
@@ -128,14 +164,20 @@ class UnitFile:
 
     def options(self, cls: type[T], *path: str) -> T:
         """The options at a path (`devices`, `neck`, `options`) as a driver's own dataclass."""
-        node: yaml.Node | None = compose_text(self.text, self.file, BoardError)
+        node = compose_text(self.text, self.file, BoardError)
         for key in path:
             children = node.value if isinstance(node, yaml.MappingNode) else []
-            node = next((value for name, value in children if name.value == key), None)
-        where = ".".join(path)
-        if node is None:
-            return loads("{}", cls, f"{self.file}: {where}", BoardError)
-        return build(cls, node, self.file, BoardError, where)
+            # what is not written is empty, and stands where its mapping does
+            empty = yaml.MappingNode("tag:yaml.org,2002:map", [], node.start_mark, node.end_mark)
+            node = next((value for name, value in children if name.value == key), empty)
+        options = build(cls, node, self.file, BoardError, ".".join(path))
+        # a path in a profile is relative to the profile
+        paths = {
+            f.name: Path(self.file).parent / value
+            for f in dataclasses.fields(options)  # type: ignore[arg-type]
+            if isinstance(value := getattr(options, f.name), Path)
+        }
+        return dataclasses.replace(options, **paths) if paths else options  # type: ignore[type-var]
 
 
 def find_unit(name: str | None, beside: Path | None) -> Path:

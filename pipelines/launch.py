@@ -6,15 +6,16 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from haihe.boards.binding import Binding, bind, replace_driver
+from haihe.boards.binding import Binding, BoundDevice, bind, replace_driver
 from haihe.boards.unit import UnitFile, find_unit, load_unit
 from haihe.pipelines.worlds.process import WorldProcess
 from haihe.runtime.clock import now_ns
-from haihe.runtime.errors import BoardError
+from haihe.runtime.errors import BoardError, PlanError, RecordError
+from haihe.runtime.exec.lane import Assembly
 from haihe.runtime.exec.realtime import LiveBus, Outcome, RealtimeExecutor
 from haihe.runtime.exec.virtual import START_NS, SimBus, VirtualExecutor
 from haihe.runtime.graph import Graph
@@ -44,7 +45,11 @@ class Prepared:
             "source": {"file": self.graph.file, **self.graph.origin},
             "plan": msgspec.to_builtins(self.plan),
             "plan_hash": self.plan.hash,
-            "unit": {"file": self.binding.unit.file, "text": self.binding.unit.text},
+            "unit": {
+                "name": self.binding.unit.unit.unit,
+                "file": self.binding.unit.file,
+                "text": self.binding.unit.text,
+            },
             "seed": seed,
             "mode": mode,
             "sim": sim,
@@ -70,6 +75,11 @@ class Simulation:
     times: list[float]  # s since the first release
     truth: dict[str, list[float]]  # the world's truth at those times, SI
     recording: Path | None = None
+
+    def __repr__(self) -> str:
+        firings = {lane.name: lane.firing for lane in self.executor.assembly.lanes}
+        failures = [str(exc) for _, _, exc in self.outcome.failures]
+        return f"<simulation: {self.outcome.reason or 'whole'}; firings {firings}; {failures=}>"
 
     def rms(self, name: str, after_s: float = 2.0) -> float:
         """Root mean square of a named truth, leaving out the beginning."""
@@ -99,24 +109,37 @@ def simulate(
 
     prepared = prepare(graph, unit)
     plan, binding = prepared.plan, prepared.binding
+    length = duration_ns(duration)
+    times_ns = {k: duration_ns(v, f"budget of {k}") for k, v in (budgets or {}).items()}
+    for name in times_ns:
+        if name not in graph.nodes:
+            raise PlanError(
+                f"budgets: graph {graph.name} has no node {name!r}. It has: "
+                f"{', '.join(graph.nodes)}."
+            )
     sim_world: Any = make_world(binding.unit, seed, dict(world or {}))
-    recorder = None
-    if record is not None:
-        header = prepared.header(seed, "virtual time", sim=True)
-        recorder = Recorder(record, header, frames, START_NS)
+    bound = binding.buses(plan)
+    for role in bound:
+        if role not in sim_world.emulators:
+            raise BoardError(_not_simulated(binding.devices[role], sim_world.emulators))
     buses = {
         role: SimBus(
             device, guard, VirtualPort(sim_world.emulators[role], binding.devices[role].baud)
         )
-        for role, (device, guard) in binding.buses(plan).items()
+        for role, (device, guard) in bound.items()
     }
-    cameras = {}
+    cameras, opened = {}, []
     for role in plan.streams:
         if role in sim_world.cameras:
             cameras[role] = sim_world.cameras[role]
         else:
             cameras[role] = binding.devices[role].make()
             cameras[role].open()
+            opened.append(cameras[role])
+    recorder = None
+    if record is not None:
+        header = prepared.header(seed, "virtual time", sim=True)
+        recorder = Recorder(record, header, frames, START_NS)
     executor = VirtualExecutor(
         graph,
         plan,
@@ -124,13 +147,12 @@ def simulate(
         cameras,
         sink=recorder,
         seed=seed,
-        budgets={k: duration_ns(v) for k, v in (budgets or {}).items()},
+        budgets=times_ns,
         step_world=sim_world.step,
     )
     times: list[float] = []
     stamps: list[int] = []
     truth: dict[str, list[float]] = {}
-    length = duration_ns(duration)
 
     def look(t_ns: int) -> None:
         for name, value in sim_world.truth(executor.now_ns).items():
@@ -140,14 +162,17 @@ def simulate(
         executor.after(5_000_000, lambda: look(t_ns + 5_000_000))
 
     executor.on_begin = lambda: look(0)
-    if prepare_run is not None:
-        prepare_run(executor, sim_world)
     try:
+        if prepare_run is not None:
+            prepare_run(executor, sim_world)
         outcome = executor.run(length)
     finally:
+        for camera in opened:
+            camera.close()
         if recorder is not None:
             rows = list(zip(stamps, *truth.values(), strict=True))
             recorder.note("truth", {"names": ["t_ns", *truth], "rows": rows}, executor.now_ns)
+            recorder.note("guard", guard_counts(executor.assembly), executor.now_ns)
             recorder.close()
     path = recorder.path if recorder else None
     return Simulation(outcome, executor, sim_world, times, truth, path)
@@ -194,6 +219,7 @@ def run(
     from a file or from that V4L2 device. tick: called a few times a second (default: a status
     line on a terminal). Raises what a node raised, after the safe actions.
     """
+    length = duration_ns(duration) if duration else None
     for warning in graph.warnings:
         log.warning("%s", warning)
     prepared = prepare(graph, unit)
@@ -215,11 +241,12 @@ def run(
         if record is not None:
             header = prepared.header(seed, "real time", sim=place is not None)
             recorder = Recorder(record, header, frames)
+            stack.callback(_close, recorder)
         executor = RealtimeExecutor(graph, prepared.plan, buses, streams, recorder, seed)
         live = Live(prepared, executor, place, recorder.path if recorder else None)
         live.is_closed_loop = place is not None and video is None and camera is None
         armed = sim if arm is None else arm
-        if not armed:
+        if not armed and buses:
             log.warning("not armed: nothing will move. Say arm=True (--arm) when it may.")
         line = None
         if tick is None and sys.stderr.isatty():
@@ -227,35 +254,52 @@ def run(
 
             tick = line = StatusLine()
         try:
-            _run(live, duration, armed, tick, tick_s)
+            _run(live, length, armed, tick, tick_s)
         finally:
             if line is not None:
                 line.end()
-            if live.is_closed_loop and place is not None and recorder is not None:
-                names = place.truth_names
-                recorder.note("truth", {"names": names, "rows": place.truth()})
-            if recorder is not None:
-                recorder.close()
-    assert live.outcome is not None
-    for _, _, exc in live.outcome.failures:
-        raise exc
+        for _, _, exc in executor.outcome.failures:
+            raise exc
+        if place is not None:
+            place.check()
+            if live.is_closed_loop and recorder is not None:
+                recorder.note("truth", {"names": place.truth_names, "rows": place.truth()})
+        if recorder is not None:
+            recorder.note("guard", guard_counts(executor.assembly))
     return live
+
+
+def guard_counts(assembly: Assembly) -> dict[str, dict[str, int]]:
+    """By role: how often the guard had each reason to change or refuse a command."""
+    return {bus.role: bus.guard_counts() for lane in assembly.lanes for bus in lane.buses}
+
+
+def _close(recorder: Recorder) -> None:
+    """A loss must be heard of, but not in place of the error that ended the run."""
+    failing = sys.exc_info()[0] is not None
+    try:
+        recorder.close()
+    except RecordError as exc:
+        if not failing:
+            raise
+        log.error("%s", exc)
 
 
 def _run(
     live: Live,
-    duration: str | None,
+    length: int | None,
     arm: bool,
     tick: Callable[[Live], None] | None,
     tick_s: float,
 ) -> None:
+    """Whatever happens, the executor is stopped: with safe actions, threads joined."""
     executor = live.executor
-    length = duration_ns(duration) if duration else None
+    live.outcome = executor.outcome
+    reason = "an error outside the lanes"
     with _terminate_as_interrupt():
         try:
             executor.start(arm=arm)
             end = executor.started_ns + length if length else None
-            reason = "end of the duration"
             while end is None or now_ns() < end:
                 left = tick_s if end is None else min(tick_s, max(0.0, (end - now_ns()) * 1e-9))
                 if executor.wait(left):
@@ -263,12 +307,13 @@ def _run(
                     break
                 if tick is not None:
                     tick(live)
-        except KeyboardInterrupt:
-            reason = "Ctrl-C"
+            else:
+                reason = "end of the duration"
+        except KeyboardInterrupt as exc:
+            reason = str(exc) or "Ctrl-C"
         finally:
-            live.outcome = executor.outcome
-        with _uninterrupted():
-            executor.stop(reason)
+            with _uninterrupted():
+                executor.stop(reason)
 
 
 @contextlib.contextmanager
@@ -277,11 +322,13 @@ def _uninterrupted() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, signal.SIG_IGN) for number in signals]
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -292,7 +339,7 @@ def _terminate_as_interrupt() -> Iterator[None]:
         return
 
     def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("SIGTERM")
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
@@ -305,8 +352,9 @@ def _live_buses(prepared: Prepared, place: WorldProcess | None) -> dict[str, Liv
     buses = {}
     for role, (device, guard) in prepared.binding.buses(prepared.plan).items():
         bound = prepared.binding.devices[role]
-        url = place.ports.get(role, "") if place is not None else ""
-        url = url or bound.profile.port
+        if place is not None and role not in place.ports:
+            raise BoardError(_not_simulated(bound, place.ports))
+        url = place.ports[role] if place is not None else bound.profile.port
         if not url:
             raise BoardError(
                 f"{bound.profile.where}: device {role} has no port. Give `port: /dev/...`, or run "
@@ -314,6 +362,13 @@ def _live_buses(prepared: Prepared, place: WorldProcess | None) -> dict[str, Liv
             )
         buses[role] = LiveBus(device, guard, _port_opener(url, bound.baud))
     return buses
+
+
+def _not_simulated(bound: BoundDevice, known: Iterable[str]) -> str:
+    return (
+        f"{bound.profile.where}: device {bound.role}: the unit's world does not simulate it (it "
+        f"has: {', '.join(known) or 'none'}). Choose a world that does, or leave it out."
+    )
 
 
 def _port_opener(url: str, baud: int) -> Callable[[], Port]:
@@ -339,7 +394,7 @@ def _other_camera(
     if video is not None:
         from haihe.drivers.camera.file import SPEC, FileOptions
 
-        return replace_driver(binding, role, SPEC, FileOptions(str(video), intrinsics=intrinsics))
+        return replace_driver(binding, role, SPEC, FileOptions(Path(video), intrinsics=intrinsics))
     from haihe.drivers.camera.v4l2 import SPEC as V4L2
     from haihe.drivers.camera.v4l2 import V4l2Options
 

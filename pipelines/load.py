@@ -1,6 +1,7 @@
 """Find a graph by what a person writes: `app.py`, `app.py:name`, or a pipeline's name."""
 
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Mapping
@@ -35,7 +36,7 @@ def load_graph(name: str, parameters: Mapping[str, Any] | None = None) -> Graph:
             "the file."
         )
     module = importlib.import_module(file.stem)
-    graphs = {key: value for key, value in vars(module).items() if isinstance(value, Graph)}
+    graphs = {key: value for key, value in vars(module).items() if type(value) is Graph}
     if wanted:
         chosen = graphs.get(wanted) or next((g for g in graphs.values() if g.name == wanted), None)
         if chosen is None:
@@ -55,10 +56,14 @@ def _list(graphs: Mapping[str, Graph]) -> str:
 
 def _pipeline(name: str, parameters: dict[str, Any]) -> Graph:
     build = registry.load("pipeline", name, PlanError).build
-    try:
-        graph: Graph = build(**parameters)
-    except TypeError as exc:
-        raise PlanError(f"pipeline {name}: {exc}.") from exc
+    known = inspect.signature(build).parameters
+    for key in parameters:
+        if key not in known:
+            raise PlanError(
+                f"pipeline {name}: it has no parameter {key!r}. It has: "
+                f"{', '.join(f'{k}={p.default!r}' for k, p in known.items()) or 'none'}."
+            )
+    graph: Graph = build(**parameters)
     graph.origin = {"pipeline": name, "parameters": parameters}
     return graph
 

@@ -10,6 +10,7 @@ from typing import Final, Literal, NoReturn
 import numpy as np
 
 from haihe.runtime.errors import ContractError
+from haihe.runtime.traced import user_line
 from haihe.runtime.units import Unit, duration_ns, parse_unit
 
 OnStale = Literal["skip", "call"]
@@ -29,9 +30,13 @@ def fresh(limit: str, on_stale: OnStale = "skip") -> Fresh:
     A staler input: the node is not called ("skip"), or is called with None ("call": the
     parameter must be Optional). Either way it is counted.
     """
+    what = f"fresh({limit!r}, on_stale={on_stale!r})"
     if on_stale not in ("skip", "call"):
-        raise ContractError(f'fresh({limit!r}, on_stale={on_stale!r}): say "skip" or "call".')
-    return Fresh(duration_ns(limit, "fresh"), on_stale)
+        raise ContractError(f'{user_line()}: {what}: say "skip" or "call".')
+    try:
+        return Fresh(duration_ns(limit, "fresh"), on_stale)
+    except ContractError as exc:
+        raise ContractError(f"{user_line()}: {what}: {exc}") from exc
 
 
 class Sometimes:

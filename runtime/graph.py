@@ -13,7 +13,15 @@ from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar, cast
 
 from haihe.runtime.errors import WiringError
-from haihe.runtime.node import Contract, OutputPort, _wiring, contract_of, is_node, state_of
+from haihe.runtime.node import (
+    Contract,
+    OutputPort,
+    contract_of,
+    current_graph,
+    is_node,
+    state_of,
+    wiring_now,
+)
 from haihe.runtime.traced import Ref, Traced, inside, user_line
 from haihe.runtime.types import Message
 from haihe.runtime.units import same_unit
@@ -91,11 +99,11 @@ class Graph:
     # --- wiring ---------------------------------------------------------------------------
 
     def __enter__(self) -> "Graph":
-        _wiring.append(self)
+        wiring_now.graphs.append(self)
         return self
 
     def __exit__(self, exc_type: object, *rest: object) -> None:
-        _wiring.remove(self)
+        wiring_now.graphs.remove(self)
         if exc_type is None:
             self._close()
 
@@ -121,7 +129,7 @@ class Graph:
         """Add a node call; give its traced outputs."""
         line = user_line()
         contract = contract_of(target)
-        name, self._next_name = self._name_of(target, instance, line), None
+        name = self._name_of(target, instance, line)
         if instance is not None:
             self._check_instance(name, instance, line)
         bound = self._bind(name, contract, instance, args, kwargs, line)
@@ -172,7 +180,7 @@ class Graph:
         return contract.output_tuple(*traced) if contract.output_tuple else traced[0]
 
     def _name_of(self, target: Any, instance: Any, line: str) -> str:
-        wanted = self._next_name
+        wanted, self._next_name = self._next_name, None
         if wanted is None:
             wanted = getattr(instance, "node_name", None) or target.__name__
             base, number = wanted, 2
@@ -320,7 +328,9 @@ class Graph:
         caller = sys._getframe(1).f_globals.get("__name__")
         if caller != "__main__" or os.environ.get(LANE_MARK):
             return None
-        return _launch().run(self, **options)
+        live = _launch().run(self, **options)
+        sys.stderr.write(f"{live}\n")
+        return live
 
     def simulate(self, duration: str, **options: Any) -> Any:
         """Run it in virtual time and give the result; see `haihe.pipelines.launch.simulate`."""
@@ -334,11 +344,12 @@ def _launch() -> Any:
 
 def wiring(what: str) -> Graph:
     """The graph being wired; an error that names `what` outside `with Graph`."""
-    if not _wiring:
+    graph = current_graph()
+    if graph is None:
         raise WiringError(
             f"{user_line()}: {what} outside a graph. Write it inside `with Graph(...) as g:`."
         )
-    return cast(Graph, _wiring[-1])
+    return cast(Graph, graph)
 
 
 class _Named:

@@ -9,6 +9,7 @@ import enum
 import functools
 import inspect
 import sys
+import threading
 import types as _types
 from collections.abc import Callable
 from typing import (
@@ -26,6 +27,7 @@ from typing import (
 
 from haihe.runtime.contracts import Age, Fresh, Rng, Sometimes, Tick
 from haihe.runtime.errors import ContractError
+from haihe.runtime.traced import user_line
 from haihe.runtime.types import Message
 from haihe.runtime.units import Unit, duration_ns
 
@@ -143,7 +145,10 @@ def node(f: Any = None, /, **options: Any) -> Any:
     for name in ("every", "deadline", "budget"):
         value = getattr(settings, name)
         if value is not None:
-            duration_ns(value, name)
+            try:
+                duration_ns(value, name)
+            except ContractError as exc:
+                raise ContractError(f"{user_line()}: node({name}={value!r}): {exc}") from exc
     if f is None:
         return lambda g: _decorate(g, settings)
     return _decorate(f, settings)
@@ -219,9 +224,10 @@ def reset(instance: Any) -> None:
 
 
 def state_of(instance: Any) -> dict[str, Any]:
-    """The state of a dataclass node: its underscored fields."""
-    fields = dataclasses.fields(instance)
-    return {f.name: getattr(instance, f.name) for f in fields if f.name.startswith("_")}
+    """The state of a dataclass node: its underscored fields and attributes."""
+    names = [f.name for f in dataclasses.fields(instance)]
+    names += [name for name in getattr(instance, "__dict__", ()) if name not in names]
+    return {name: getattr(instance, name) for name in names if name.startswith("_")}
 
 
 def set_state(instance: Any, state: dict[str, Any]) -> None:
@@ -240,12 +246,19 @@ class Recording(Protocol):
         ...
 
 
-_wiring: list[Recording] = []
+class _Wiring(threading.local):
+    """The graphs being wired, by thread: a node that runs elsewhere is not wired in here."""
+
+    def __init__(self) -> None:
+        self.graphs: list[Recording] = []
+
+
+wiring_now = _Wiring()
 
 
 def current_graph() -> Recording | None:
-    """The graph whose `with` block we are in."""
-    return _wiring[-1] if _wiring else None
+    """The graph whose `with` block this thread is in."""
+    return wiring_now.graphs[-1] if wiring_now.graphs else None
 
 
 def is_node(value: Any) -> bool:
@@ -318,6 +331,13 @@ def _read_contract(owner: Any, settings: _Options) -> Contract:
             inputs.append(InputPort(name, kind, optional, freshness, port_unit, variable))
         else:
             constants.append(name)
+    if is_class:
+        fields = {f.name for f in dataclasses.fields(owner)}
+        twice = [name for name in constants if name in fields]
+        if twice:
+            raise ContractError(
+                f"{where}: {', '.join(twice)} is a field and a parameter of __call__. Keep one."
+            )
     names = {port.name for port in inputs}
     for name, _, about in injected:
         if about and about not in names:

@@ -1,4 +1,4 @@
-"""Names to things: drivers, worlds, pipelines, backends, decoders, units, models.
+"""Names to things: drivers, worlds, pipelines, backends, decoders, units, boards, models.
 
 Found by path, loaded on first use: the driver `servo.sts` is `haihe/drivers/servo/sts.py`. A module
 declares what it is by an attribute (`SPEC` of a driver). Packages of others add theirs through
@@ -29,6 +29,7 @@ KINDS = {
 DATA = {
     "unit": ("haihe.boards.units", "haihe.units"),
     "model": ("haihe.models.zoo", "haihe.models"),
+    "board": ("haihe.boards.compute", "haihe.boards"),
 }
 
 

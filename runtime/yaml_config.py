@@ -55,9 +55,13 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 @dataclass(frozen=True)
 class Si:
-    """Marks a float that may be written as a quantity; the field holds the SI value."""
+    """Marks a float that may be written as a quantity; the field holds the SI value.
+
+    bare: whether a number without a unit is taken as SI; 0 always is.
+    """
 
     unit: str
+    bare: bool = True
 
 
 @dataclass(frozen=True)
@@ -294,12 +298,17 @@ class _Reader:
 
     def annotated(self, option: Any, node: yaml.ScalarNode, path: str) -> Any:
         base, *marks = typing.get_args(option)
-        units = [mark.unit for mark in marks if isinstance(mark, Si)]
+        wanted = [mark for mark in marks if isinstance(mark, Si)]
+        units = [mark.unit for mark in wanted]
         if not units:
             return self.scalar(_options(base), node, path)
         value = _scalar(node)
         if value is None or isinstance(value, bool):
             self.refuse([option], node, path, "nothing" if value is None else repr(value))
+        if not wanted[0].bare and isinstance(value, int | float) and value:
+            self.fail(
+                node, path, f"{node.value} has no unit. Write it, as in '{node.value}{units[0]}'"
+            )
         try:
             number = quantity(value, units[0])
         except HaiheError as exc:

@@ -125,8 +125,7 @@ class Analysis:
     @property
     def unit(self) -> str:
         """The unit's name."""
-        file = str(self.recording.header.get("unit", {}).get("file", ""))
-        return file.rsplit("/", 1)[-1].rsplit(".", 1)[0] or "unknown unit"
+        return str(self.recording.header.get("unit", {}).get("name", "unknown unit"))
 
 
 def analyse(recording: Recording) -> Analysis:

@@ -17,11 +17,24 @@ class Series(msgspec.Struct):
     """Samples of one stage, in the order of measurement.
 
     throttled: indices of samples taken while the machine was throttled or its clock had changed.
+    at_ns: when each began, since the first began; empty where nobody looked. stride: every
+    so-manieth run is in here, the others were dropped to keep the document small.
     """
 
     stage: str  # "infer", "pre", "post", "total", "loop", "capture to first byte" ...
     samples_ns: list[int]
     throttled: list[int] = []
+    at_ns: list[int] = []
+    stride: int = 1
+
+
+class Operator(msgspec.Struct):
+    """A kind of operator in a profile: all its nodes together, in one run of the model."""
+
+    kind: str
+    nodes: int
+    ns: int
+    provider: str = ""
 
 
 class Machine(msgspec.Struct):
@@ -50,6 +63,9 @@ class MachineState(msgspec.Struct):
     throttled: bool | None = None
     power_w: float | None = None
     load: float | None = None
+    devfreq_hz: dict[str, int] = {}
+    firmware: int | None = None  # flags of `vcgencmd get_throttled`
+    power_source: str = ""
 
 
 class Result(msgspec.Struct):
@@ -67,6 +83,7 @@ class Result(msgspec.Struct):
     protocol: str = PROTOCOL
     schema: int = SCHEMA
     started: float = 0.0  # wall time, s since 1970
+    operators: list[Operator] = []  # the costliest first, where a profile was asked for
 
 
 def to_json(result: Result) -> bytes:
@@ -75,5 +92,5 @@ def to_json(result: Result) -> bytes:
 
 
 def from_json(data: bytes) -> Result:
-    """A document back; raises msgspec.ValidationError with the path of what is wrong."""
+    """A document back; raises msgspec.DecodeError with the path of what is wrong."""
     return msgspec.json.decode(data, type=Result)

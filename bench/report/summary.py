@@ -151,6 +151,12 @@ def _counts(run: Analysis) -> list[str]:
         for e in run.edges
         if e.stale and e.edge.on_stale == "call"
     ]
+    bad += [
+        f"guard of {role}: {reason} {number}"
+        for role, counts in run.recording.notes.get("guard", {}).items()
+        for reason, number in counts.items()
+        if reason not in ("latched", "no_reference")
+    ]
     lines.append(_row("not as usual", ", ".join(dict.fromkeys(bad)) or "nothing"))
     for bus in run.buses[:2]:
         text = f"{bus.reads} reads p50 {ms(middle(bus.trips))} p99 {quantile_ms(bus.trips, 0.99)}"

@@ -5,6 +5,7 @@ in real time a reader that comes late is given the newest frame that is due and 
 counted in `late`. The same object serves virtual time. Formats: whatever this OpenCV decodes.
 """
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,20 @@ class FileOptions:
     latency_ms: from exposure to delivery. limit: at most so many frames (0: all). intrinsics are
     scaled to the picture's size."""
 
-    path: str
+    path: Path
     fps: float = 0.0
     size: tuple[int, int] | None = None
     loop: bool = False
     latency_ms: float = 0.0
     limit: int = 0
     intrinsics: Intrinsics | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fps <= 10_000 or self.latency_ms < 0 or self.limit < 0:
+            raise DeviceError(
+                f"camera.file: fps {self.fps:g}, latency_ms {self.latency_ms:g}, limit "
+                f"{self.limit}; expected 0 to 10000, and nothing below 0. Correct the options."
+            )
 
 
 class FileCamera:
@@ -46,6 +54,7 @@ class FileCamera:
         self._index = 0
         self._start_ns = 0
         self._position = 0
+        self._lock = threading.Lock()  # releasing a capture under its reader crashes OpenCV
 
     def open(self) -> None:
         """Open it. Raises DeviceError."""
@@ -56,11 +65,12 @@ class FileCamera:
         if path.is_dir():
             self._paths = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGES)
             if not self._paths:
-                raise DeviceError(f"camera.file: {path} holds no images ({', '.join(IMAGES)}).")
+                known = ", ".join(sorted(IMAGES))
+                raise DeviceError(f"camera.file: {path} holds no images ({known}). Check the path.")
+        elif not path.exists():
+            raise DeviceError(f"camera.file: {path} does not exist. Check the path.")
         elif path.suffix.lower() in IMAGES:
             self._paths = [path]
-        elif not path.is_file():
-            raise DeviceError(f"camera.file: {path} does not exist. Check the path.")
         if self._paths:
             fps = fps or 10.0
         else:
@@ -107,7 +117,8 @@ class FileCamera:
             if data is None:
                 raise DeviceError(f"camera.file: {path} cannot be decoded as an image.")
         else:
-            data = self._video_frame(index)
+            with self._lock:
+                data = self._video_frame(index)
         if self.options.size is not None:
             data = cv2.resize(data, self.options.size, interpolation=cv2.INTER_AREA)
         return Image(data, self._intrinsics(data.shape[1], data.shape[0]))
@@ -141,9 +152,10 @@ class FileCamera:
 
     def close(self) -> None:
         """Release it."""
-        if self._capture is not None:
-            self._capture.release()
-            self._capture = None
+        with self._lock:
+            if self._capture is not None:
+                self._capture.release()
+                self._capture = None
 
 
 SPEC = DriverSpec(

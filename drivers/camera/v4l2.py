@@ -35,6 +35,7 @@ class V4l2Camera:
         self.options = options
         self.failures = 0
         self._capture: Any = None
+        self._is_closed = False
         self._lock = threading.Lock()
 
     def open(self) -> None:
@@ -45,6 +46,7 @@ class V4l2Camera:
         device: Any = int(options.device) if options.device.isdecimal() else options.device
         capture = cv2.VideoCapture(device, cv2.CAP_V4L2)
         if not capture.isOpened():
+            capture.release()
             raise DeviceError(
                 f"camera.v4l2: {options.device} cannot be opened. Is it there (ls /dev/video*), "
                 "may you read it (group video), is another program using it?"
@@ -58,12 +60,15 @@ class V4l2Camera:
             capture.set(cv2.CAP_PROP_FPS, options.fps)
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         self._capture = capture
+        self._is_closed = False
 
     def read(self, timeout_s: float) -> tuple[Image, int] | None:
         """Wait for the next frame: (image, capture stamp)."""
         import cv2
 
         with self._lock:
+            if self._is_closed:  # by another thread, while this one waited: do not open it again
+                return None
             if self._capture is None or not self._capture.grab():
                 self.failures += 1
                 self._reopen()
@@ -73,7 +78,10 @@ class V4l2Camera:
             if 0 <= stamp - kernel < SECOND:
                 stamp = kernel
             ok, data = self._capture.retrieve()
-        return (Image(data, self.options.intrinsics), stamp) if ok else None
+            if not ok:
+                self.failures += 1
+                return None
+        return Image(data, self.options.intrinsics), stamp
 
     def _reopen(self) -> None:
         if self._capture is not None:
@@ -86,6 +94,7 @@ class V4l2Camera:
     def close(self) -> None:
         """Release it."""
         with self._lock:
+            self._is_closed = True
             if self._capture is not None:
                 self._capture.release()
                 self._capture = None

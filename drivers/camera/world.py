@@ -16,6 +16,7 @@ from haihe.runtime.errors import DeviceError
 from haihe.runtime.types import U8, Image, Intrinsics
 
 HEAD = struct.Struct("<IqHHH")
+REST_S = 5.0  # the rest of a frame follows its head at once
 
 
 def pack_head(index: int, capture_ns: int, data: U8) -> bytes:
@@ -60,6 +61,7 @@ class WorldCamera:
         if connection is None:
             raise EOFError
         connection.settimeout(timeout_s)
+        view: memoryview | None = None
         try:
             while len(self._head) < HEAD.size:
                 part = connection.recv(HEAD.size - len(self._head))
@@ -70,14 +72,19 @@ class WorldCamera:
             self._head.clear()
             data = np.empty(shape, np.uint8)
             view = memoryview(data.reshape(-1).data)
-            connection.settimeout(5.0)  # the rest of a frame follows at once
+            connection.settimeout(REST_S)
             while view:
                 size = connection.recv_into(view)
                 if not size:
                     raise EOFError
                 view = view[size:]
-        except TimeoutError:
-            return None
+        except (TimeoutError, BlockingIOError) as exc:
+            if view is None:
+                return None
+            raise DeviceError(
+                f"camera.world: {self.options.path}: a frame stopped half-way for {REST_S:g} s. Is "
+                "the world hanging?"
+            ) from exc
         except OSError as exc:
             raise EOFError from exc
         self.lost += index - self._next

@@ -19,6 +19,7 @@ from haihe.drivers.servo.sts_emulator import StsEmulator
 from haihe.pipelines.worlds.ideal import write_truth
 from haihe.pipelines.worlds.spec import WorldContext, WorldSpec
 from haihe.runtime.clock import SECOND
+from haihe.runtime.errors import BoardError
 from haihe.runtime.sim import Emulator, SimCamera
 from haihe.runtime.types import U8, Image, Intrinsics
 
@@ -196,8 +197,19 @@ def _typed(plant: AxisPlant) -> ServoPlant:
     return plant
 
 
+def _check(context: WorldContext) -> None:
+    role = context.options.servos
+    joints = [joint.name for joint in getattr(context.drivers.get(role), "joints", ())]
+    if joints != ["pan", "tilt"]:
+        raise BoardError(
+            f"it wants servos in the role {role!r} with the joints pan, tilt; found "
+            f"{', '.join(joints) or 'no such device'}. Choose a world for this unit."
+        )
+
+
 SPEC = WorldSpec(
     summary="pan-tilt head with a camera over a table on which a part moves",
     options=PanTiltOptions,
     make=PanTiltWorld,
+    check=_check,
 )

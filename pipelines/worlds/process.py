@@ -1,6 +1,8 @@
 """A simulated world as a child process: started, found, and ended with us."""
 
+import contextlib
 import json
+import os
 import select
 import struct
 import subprocess
@@ -12,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from haihe.boards.unit import UnitFile
+from haihe.pipelines.worlds.serve import check_world
 from haihe.runtime.errors import HaiheError
 
 START_LIMIT_S = 60.0
@@ -30,20 +33,29 @@ class WorldProcess:
         overrides: Mapping[str, Any] | None = None,
         folder: Path | None = None,
     ) -> None:
-        self._temporary = tempfile.TemporaryDirectory(prefix="haihe-world-")
-        self.folder = folder or Path(self._temporary.name)
+        check_world(unit, seed, overrides)  # here, where the profile has its own name and lines
+        self._temporary = (
+            tempfile.TemporaryDirectory(prefix="haihe-world-") if folder is None else None
+        )
+        self.folder = folder or Path(self._temporary.name)  # type: ignore[union-attr]
         profile = self.folder / "unit.yaml"
         profile.write_text(unit.text, encoding="utf-8")
         command = [sys.executable, "-m", "haihe.pipelines.worlds.serve", "--unit", str(profile)]
         command += ["--dir", str(self.folder), "--seed", str(seed)]
         command += ["--set", json.dumps(dict(overrides or {}))]
+        if folder is None:
+            command += ["--temporary"]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
-        places = self._read_places()
+        try:
+            places = self._read_places()
+            names = json.loads((self.folder / "truth.json").read_text(encoding="utf-8"))
+        except BaseException:
+            self.close()
+            raise
         self.ports: dict[str, str] = places["ports"]
         self.cameras: dict[str, str] = places["cameras"]
-        names = json.loads((self.folder / "truth.json").read_text(encoding="utf-8"))
         self.truth_names: list[str] = names
         self._row = struct.Struct("<q" + "d" * (len(names) - 1))
 
@@ -51,14 +63,26 @@ class WorldProcess:
         output = self._process.stdout
         assert output is not None
         ready, _, _ = select.select([output], [], [], START_LIMIT_S)
-        line = output.readline() if ready else b""
-        if not line:
-            self.close()
+        if not ready:
             raise HaiheError(
-                f"the simulated world did not start (exit code {self._process.poll()}); its error "
+                f"the simulated world gave no sign of life for {START_LIMIT_S:.0f} s. Check `sim:` "
+                "in the unit profile."
+            )
+        line = output.readline()
+        if not line:
+            raise HaiheError(
+                f"the simulated world did not start (exit code {self._process.wait(5)}); its error "
                 "stands above. Check `sim:` in the unit profile."
             )
         return json.loads(line)
+
+    def check(self) -> None:
+        """Raise HaiheError when the world has died: what it drove ended with it."""
+        code = self._process.poll()
+        if code is not None:
+            raise HaiheError(
+                f"the simulated world died in mid-run (exit code {code}), and the run with it."
+            )
 
     @property
     def pid(self) -> int:
@@ -85,6 +109,8 @@ class WorldProcess:
     def end(self) -> None:
         """Let it end; its files stay."""
         if self._process.stdin is not None and not self._process.stdin.closed:
+            with contextlib.suppress(OSError):  # it may have died
+                os.write(self._process.stdin.fileno(), b"end\n")
             self._process.stdin.close()
         try:
             self._process.wait(5)
@@ -97,7 +123,8 @@ class WorldProcess:
     def close(self) -> None:
         """End it and remove its files."""
         self.end()
-        self._temporary.cleanup()
+        if self._temporary is not None:
+            self._temporary.cleanup()
 
     def __enter__(self) -> Self:
         return self

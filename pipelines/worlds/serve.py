@@ -12,12 +12,15 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import select
+import shutil
 import socket
 import struct
 import sys
 import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,12 +33,21 @@ from haihe.runtime.clock import MILLISECOND, now_ns, sleep_until
 from haihe.runtime.errors import BoardError
 from haihe.runtime.sim import SimCamera, World
 
+log = logging.getLogger(__name__)
 TRUTH_NS = 10 * MILLISECOND
 WIRE = struct.Struct("<qI")
 
 
 def make_world(unit: UnitFile, seed: int, overrides: dict[str, Any] | None = None) -> World:
-    """The world of a unit's profile. Raises BoardError when it names none."""
+    """The world of a unit's profile. Raises BoardError when it names none, or a wrong one."""
+    spec, context = check_world(unit, seed, overrides)
+    return spec.make(context)
+
+
+def check_world(
+    unit: UnitFile, seed: int = 0, overrides: Mapping[str, Any] | None = None
+) -> tuple[WorldSpec, WorldContext]:
+    """What `make_world` needs, checked. Raises BoardError with the profile's file and line."""
     sim = unit.unit.sim
     if sim is None:
         raise BoardError(
@@ -54,10 +66,15 @@ def make_world(unit: UnitFile, seed: int, overrides: dict[str, Any] | None = Non
         driver = registry.load("driver", device.driver, BoardError).SPEC
         drivers[role] = unit.options(driver.options, "devices", role, "options")
         bauds[role] = device.baud or driver.baud
-    return spec.make(WorldContext(options, seed, drivers, bauds))
+    context = WorldContext(options, seed, drivers, bauds)
+    try:
+        spec.check(context)
+    except BoardError as exc:
+        raise BoardError(f"{sim.where}: world {sim.world}: {exc}") from exc
+    return spec, context
 
 
-def _replaced(options: Any, overrides: dict[str, Any], world: str) -> Any:
+def _replaced(options: Any, overrides: Mapping[str, Any], world: str) -> Any:
     known = {field.name for field in dataclasses.fields(options)}
     for name in overrides:
         if name not in known:
@@ -95,7 +112,12 @@ class _CameraServer(threading.Thread):
         while not self.stopping.is_set():
             t = start + self.camera.first_ns + index * self.camera.period_ns
             sleep_until(t)
-            image, latency = self.camera.capture(index, t)
+            try:
+                image, latency = self.camera.capture(index, t)
+            except Exception:
+                log.exception("camera %s of the world failed", self.name)
+                connection.close()  # its reader learns of it
+                return
             if image is not None:
                 self._newest = (index, t, image.data, t + latency)
                 self._arrived.set()
@@ -115,8 +137,10 @@ class _CameraServer(threading.Thread):
                 connection.sendall(data.data)
 
 
-def serve(world: World, folder: Path, inputs: IO[bytes]) -> None:
-    """Serve a world until `inputs` ends."""
+def serve(world: World, folder: Path, inputs: IO[bytes], answer: Callable[[str], None]) -> bool:
+    """Serve a world until `inputs` ends; gives whether its owner said so before, or died.
+    `answer` is given the places of the world once, as JSON."""
+    is_told = False
     lock: Any = getattr(world, "lock", contextlib.nullcontext())
     bridges = {role: PtyBridge(emulator) for role, emulator in world.emulators.items()}
     cameras = [
@@ -130,7 +154,7 @@ def serve(world: World, folder: Path, inputs: IO[bytes]) -> None:
     names = sorted(world.truth(now_ns()))
     (folder / "truth.json").write_text(json.dumps(["t_ns", *names]), encoding="utf-8")
     row = struct.Struct("<q" + "d" * len(names))
-    print(json.dumps(places), flush=True)  # noqa: T201 - the protocol with the parent
+    answer(json.dumps(places))
     with contextlib.ExitStack() as stack:
         truth = stack.enter_context(open(folder / "truth.bin", "wb", buffering=0))
         wires = {
@@ -152,8 +176,11 @@ def serve(world: World, folder: Path, inputs: IO[bytes]) -> None:
             wait = max(0, min([next_truth, *times]) - now_ns()) * 1e-9
             waiting: list[Any] = [inputs, *bridges.values()]
             ready, _, _ = select.select(waiting, [], [], wait)
-            if inputs in ready and not os.read(inputs.fileno(), 4096):
-                break
+            if inputs in ready:
+                said = os.read(inputs.fileno(), 4096)
+                if not said:
+                    break
+                is_told = True
             for role, bridge in bridges.items():
                 with lock:
                     due_ns[role] = bridge.serve_once(now_ns())
@@ -163,9 +190,14 @@ def serve(world: World, folder: Path, inputs: IO[bytes]) -> None:
                     bridge.received.clear()
         for camera in cameras:
             camera.stopping.set()
+            with contextlib.suppress(OSError):
+                camera.listener.shutdown(socket.SHUT_RDWR)  # wakes who waits for a reader
             camera.listener.close()
+        for camera in cameras:
+            camera.join(2.0)  # no thread of OpenCV under way when the process ends
         for bridge in bridges.values():
             bridge.close()
+    return is_told
 
 
 def read_wire(path: Path) -> list[tuple[int, bytes]]:
@@ -184,11 +216,22 @@ def main() -> None:
     parser.add_argument("--unit", required=True)
     parser.add_argument("--dir", required=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--temporary", action="store_true",
+                        help="remove DIR if the owner dies without a word")  # fmt: skip
     parser.add_argument("--set", default="{}", help="options of the world, as JSON")
     arguments = parser.parse_args()
+    # the owner reads one line: whatever else is printed goes to standard error
+    places = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    def answer(line: str) -> None:
+        with places:
+            places.write(line + "\n")
+
     sys.setswitchinterval(1e-4)  # the servo bus must not wait for the renderer
     world = make_world(load_unit(Path(arguments.unit)), arguments.seed, json.loads(arguments.set))
-    serve(world, Path(arguments.dir), sys.stdin.buffer)
+    if not serve(world, Path(arguments.dir), sys.stdin.buffer, answer) and arguments.temporary:
+        shutil.rmtree(arguments.dir, ignore_errors=True)
 
 
 if __name__ == "__main__":

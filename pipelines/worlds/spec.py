@@ -20,8 +20,10 @@ class WorldContext:
 
 @dataclass(frozen=True)
 class WorldSpec:
-    """A world: its options dataclass and how it is made."""
+    """A world: its options dataclass, how it is made, and what it asks of a unit (raises
+    BoardError; cheap: the owner of a world's process calls it first)."""
 
     summary: str
     options: type[Any]
     make: Callable[[WorldContext], World]
+    check: Callable[[WorldContext], None]

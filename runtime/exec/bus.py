@@ -4,17 +4,19 @@ Everything it decides follows from replies and from counting firings, never from
 replay that feeds the recorded replies takes the same way.
 """
 
+import logging
 from collections.abc import Generator
 from typing import Any
 
 from haihe.runtime.errors import DeviceError
-from haihe.runtime.guard import Decision, GuardState
+from haihe.runtime.guard import Decision, Flag, GuardState, reasons
 from haihe.runtime.guard.guard import Guard
 from haihe.runtime.io import BusDevice, Exchange, Reply, Transaction
 from haihe.runtime.record.format import Logged
 from haihe.runtime.telemetry.stats import EdgeStats
 from haihe.runtime.types import JointState, Message
 
+log = logging.getLogger(__name__)
 Steps = Generator["BusRunner", Reply, Any]
 RETRY_LIMIT = 64  # firings between two attempts to bring a lost device back, at most
 
@@ -55,6 +57,7 @@ class BusRunner:
         self._retry_in = 0
         self._retry_gap = 1
         self.flags: dict[int, int] = {}
+        self._has_warned = False
         self.first_bytes = 0  # commands whose origin was new: the count behind the two below
         self.reaction_total_ns = 0
         self.reaction_worst_ns = 0
@@ -127,7 +130,21 @@ class BusRunner:
         flags = decision.flags
         if flags:
             self.flags[flags] = self.flags.get(flags, 0) + 1
+            if flags & Flag.INVALID and command_t and not self._has_warned:
+                self._has_warned = True
+                log.warning(
+                    "%s: the command is refused: expected %d finite positions in rad, found %s",
+                    self.role, len(self.guard.rules), command,
+                )  # fmt: skip
         return decision
+
+    def guard_counts(self) -> dict[str, int]:
+        """How often the guard had each reason to change or refuse a command."""
+        counts: dict[str, int] = {}
+        for flags, number in self.flags.items():
+            for reason in reasons(flags):
+                counts[reason] = counts.get(reason, 0) + number
+        return counts
 
     def write(self, decision: Decision, origin: int, edge: EdgeStats, sequence: int) -> Steps:
         """Carry the decision out; note the age of the data behind it at the first byte."""
@@ -152,6 +169,16 @@ class BusRunner:
             self.first_bytes += 1
             self.reaction_total_ns += age
             self.reaction_worst_ns = max(self.reaction_worst_ns, age)
+
+    def last_look(self) -> Steps:
+        """At a stop: the state, or None. An offline device gets another chance to be made safe;
+        two, because a port that has come back says so by failing once more."""
+        found = yield from self.read()
+        for _ in range(2):
+            if not self.online:
+                self._retry_in = 0
+                found = yield from self.read()
+        return found[0] if found is not None else None
 
     def snapshot(self) -> tuple[Any, ...]:
         """State for a keyframe."""

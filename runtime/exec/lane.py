@@ -18,6 +18,7 @@ import numpy as np
 
 from haihe.runtime.clock import MILLISECOND, SECOND
 from haihe.runtime.contracts import SILENT
+from haihe.runtime.errors import HaiheError, NodeError, PlanError, RecordError
 from haihe.runtime.exec.bus import BusRunner, command_units
 from haihe.runtime.graph import Graph, NodeUse
 from haihe.runtime.guard.guard import Guard
@@ -33,6 +34,7 @@ from haihe.runtime.record.format import (
     STOP_LAYOUT,
     Event,
     Logged,
+    as_recorded,
     pack_tail,
 )
 from haihe.runtime.telemetry.stats import EdgeStats, NodeStats
@@ -92,9 +94,9 @@ class Lane:
         self.constants: list[dict[str, Any]] = []
         self.instances: list[Any] = []
         self.counts: dict[str, int] = {}  # outputs of recorded nodes so far
-        self.on_raise: Callable[[Lane, str, Exception], None] = lambda lane, node, exc: None
+        self.on_raise: Callable[[Lane, str, BaseException], None] = lambda lane, node, exc: None
         self.on_log: Callable[[bytes], None] | None = None
-        self.progress = ""  # the node being opened or the firing under way, for reports of hangs
+        self.progress = ""  # what is being opened, for reports of hangs
         every = plan.task.every_ns
         self.keyframe_every = max(1, SECOND // every) if every else 30
         self._resting: dict[int, tuple[int, ...]] = {}
@@ -147,27 +149,22 @@ class Lane:
         self.constants[index][key] = value
         instance = self.instances[index]
         if instance is not None and hasattr(instance, key):
-            setattr(instance, key, value)
+            object.__setattr__(instance, key, value)  # frozen dataclasses too
 
     def log(self, fixed: bytes) -> None:
         """End the record of a firing, set-up or stop: its fixed part is given."""
         if self.on_log is not None:
             self.on_log(fixed)
-        if self.sink is None:
-            if self.exchanges or self.applied:
-                self.exchanges.clear()
-                self.applied.clear()
-            return
-        self._block += fixed
-        if self.exchanges or self.applied:
+        if self.sink is not None:
+            self._block += fixed
             self._block += pack_tail(self.applied, self.exchanges)
+        if self.exchanges or self.applied:
             self.exchanges.clear()
             self.applied.clear()
-        else:
-            self._block += b"\0\0\0"
-        now = self.timing.now()  # type: ignore[union-attr]
-        if now - self._flushed_at >= BLOCK_NS:
-            self.flush(now)
+        if self.sink is not None:
+            now = self.timing.now()  # type: ignore[union-attr]
+            if now - self._flushed_at >= BLOCK_NS:
+                self.flush(now)
 
     def flush(self, now: int) -> None:
         """Hand the block to the sink."""
@@ -210,13 +207,15 @@ class Lane:
                 event: Event = ("trip", reason)
                 bus.guard.trip(reason)
                 self.applied.append(event)
+            state = yield from bus.last_look()
+            if not bus.online and self.stops == 1:
+                why = f"{bus.role} is offline ({bus.problem})"
+                log.error("%s: no safe action could be sent", why)
             t = clock()
-            decision = bus.decide(t, None, 0, None)
+            decision = bus.decide(t, None, 0, state)
             yield from bus.write(decision, 0, EdgeStats(), 0)
             at_rest &= decision.positions == self._resting.get(index)
             self._resting[index] = decision.positions
-            if not bus.online and self.stops == 1:
-                log.error("%s is offline (%s): no safe action could be sent", bus.role, bus.problem)
             self.log(STOP_LAYOUT.pack(STOP, self.stops, t, index))
         return at_rest
 
@@ -255,6 +254,7 @@ class Lane:
                 self._set_constant(index, key, value)
         for bus, bus_state in zip(self.buses, state["buses"], strict=True):
             bus.restore(bus_state)
+        self.counts.clear()
         self.counts.update(state["counts"])
 
 
@@ -277,8 +277,6 @@ class Assembly:
         self.edges = [EdgeStats() for _ in plan.edges]
         self.nodes = {name: NodeStats() for name in graph.nodes}
         self.slots: dict[str, list[Slot]] = {}
-        self.stream_slots: dict[str, list[Slot]] = {}
-        self.sent: dict[str, int] = {}
         self.lanes = [Lane(i, lane, sink) for i, lane in enumerate(plan.lanes)]
         self.readers: dict[tuple[int, str], Slot] = {}
         for lane in self.lanes:
@@ -306,6 +304,7 @@ class Assembly:
             "mono": timing.mono,
             "LOG": lane.log,
             "PACK": stepping.layout.pack,
+            "check": lambda index, place, value: check_output(uses[index], place, value),
             "raised": lambda index, exc: lane.on_raise(lane, uses[index].name, exc),
         }
         for source in lane.task.reads:
@@ -325,6 +324,9 @@ class Assembly:
                 elif lane.sink is not None:
                     call = _recorded(lane, use, call)
             lane.functions.append(call)
+            for port in use.outputs:
+                name = use.name if port.name == "out" else f"{use.name}.{port.name}"
+                env[f"Y{ids[name]}"] = port.kind
             env[f"N{index}"] = call
             env[f"K{index}"] = lane.constants[index]
             env[f"T{index}"] = self.nodes[use.name]
@@ -359,6 +361,25 @@ class Assembly:
         """The lane in which a node runs."""
         return next(lane for lane in self.lanes if any(s.name == node for s in lane.task.steps))
 
+    def set_parameter(self, node: str, key: str, value: Any) -> None:
+        """Change a parameter of a node from its next firing on. Raises PlanError."""
+        use = self.graph.nodes.get(node)
+        if use is None:
+            raise PlanError(
+                f"set({node!r}, {key!r}): graph {self.graph.name} has no node {node!r}. It has: "
+                f"{', '.join(self.graph.nodes)}."
+            )
+        if key not in use.constants:
+            raise PlanError(
+                f"set({node!r}, {key!r}): node {node} ({use.line}) has no parameter {key!r}. It "
+                f"has: {', '.join(use.constants) or 'none'}."
+            )
+        try:
+            event = as_recorded(("param", node, key, value))
+        except RecordError as exc:
+            raise PlanError(f"set({node!r}, {key!r}): {exc}") from exc
+        self.lane_of(node).inbox.append(event)
+
     def guards(self) -> list[Guard]:
         """Every guard."""
         return [b.guard for lane in self.lanes for b in lane.buses if b.guard is not None]
@@ -378,6 +399,39 @@ class Assembly:
                 if plan.source in lane.ids and plan.source not in lane.task.reads
             )
         return made - self.edges[edge].last
+
+
+def node_error(use: NodeUse, exc: BaseException) -> NodeError:
+    """What a user is told of a node that raised."""
+    error = NodeError(
+        f"{use.line}: node {use.name}: it raised {type(exc).__name__}: {exc}. The actuators were "
+        "made safe; mend the node."
+    )
+    error.__cause__ = exc
+    return error
+
+
+def open_node(use: NodeUse, instance: Any) -> None:
+    """Open a node's resource; its error gets the line at which the node was wired."""
+    try:
+        instance.open()
+    except HaiheError as exc:
+        raise type(exc)(f"{use.line}: node {use.name}: {exc}") from exc
+
+
+def check_output(use: NodeUse, place: int, value: Any) -> None:
+    """What a node returned must be what its annotation says. Raises TypeError."""
+    port = use.outputs[place]
+    if isinstance(value, port.kind) or (value is SILENT and port.sometimes):
+        return
+    what = "" if port.name == "out" else f" for {port.name}"
+    found = "nothing" if value is None else "silent()" if value is SILENT else type(value).__name__
+    cure = ""
+    if value is None or value is SILENT:
+        if value is None and port.sometimes:
+            return
+        cure = "; an output that may stay away is Annotated[..., sometimes]"
+    raise TypeError(f"it returned {found}{what}, expected {port.kind.__name__}{cure}")
 
 
 def _recorded(lane: Lane, use: NodeUse, call: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from haihe.runtime.clock import MILLISECOND, SECOND, now_ns, sleep_until
-from haihe.runtime.errors import DeviceError, HaiheError, NodeError
-from haihe.runtime.exec.lane import Assembly, Lane, Sink, Timing
+from haihe.runtime.errors import DeviceError, HaiheError
+from haihe.runtime.exec.lane import Assembly, Lane, Sink, Timing, node_error, open_node
 from haihe.runtime.graph import Graph
 from haihe.runtime.guard.guard import Guard
 from haihe.runtime.io import BusDevice, Port, StreamDevice
@@ -52,6 +52,39 @@ class Outcome:
     hung: list[str] = field(default_factory=list)
 
 
+class _Interpreter:
+    """Settings of the whole interpreter, while at least one executor runs."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._interval = 0.0
+
+    def enter(self) -> None:
+        """A control lane waits at most 0.1 ms for the interpreter."""
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                self._interval = sys.getswitchinterval()
+                sys.setswitchinterval(1e-4)
+
+    def freeze(self) -> None:
+        """A full collection of what the imports left would cost tens of ms later."""
+        gc.collect()
+        gc.freeze()
+
+    def leave(self) -> None:
+        """The last one restores."""
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                gc.unfreeze()
+                sys.setswitchinterval(self._interval)
+
+
+_interpreter = _Interpreter()
+
+
 class RealtimeExecutor:
     """Runs a plan against the machine's clock."""
 
@@ -80,7 +113,7 @@ class RealtimeExecutor:
         self.skipped = {lane.name: 0 for lane in self.assembly.lanes}
         self.counts = {source: StreamCount() for source in self._sources()}
         self.started_ns = 0
-        self._switch_interval = sys.getswitchinterval()
+        self._is_tuned = False
         self._ready = threading.Semaphore(0)
         self._go = threading.Event()
         self._stop = threading.Event()
@@ -104,8 +137,8 @@ class RealtimeExecutor:
     def start(self, *, arm: bool) -> None:
         """Open models and devices, then let the lanes go. Raises what opening raised."""
         self.state = "warming"
-        self._switch_interval = sys.getswitchinterval()
-        sys.setswitchinterval(1e-4)  # a control lane waits at most this long for the interpreter
+        _interpreter.enter()
+        self._is_tuned = True
         for lane in self.assembly.lanes:
             thread = threading.Thread(
                 target=self._lane, args=(lane,), name=f"haihe-{lane.name}", daemon=True
@@ -131,11 +164,10 @@ class RealtimeExecutor:
                     target=self._read, args=(role, stream), name=f"haihe-{role}", daemon=True
                 )
                 self._readers.append(thread)
-        except HaiheError:
+        except BaseException:
             self.stop("start-up failed")
             raise
-        gc.collect()
-        gc.freeze()  # a full collection of what the imports left costs tens of ms later
+        _interpreter.freeze()
         self.started_ns = now_ns() + 5 * MILLISECOND
         self.state = "ready"
         if arm:
@@ -153,8 +185,8 @@ class RealtimeExecutor:
                 lane.inbox.append(event)
 
     def set(self, node: str, key: str, value: Any) -> None:
-        """Change a parameter of a node from its next firing on; recorded."""
-        self.assembly.lane_of(node).inbox.append(("param", node, key, value))
+        """Change a parameter of a node from its next firing on; recorded. Raises PlanError."""
+        self.assembly.set_parameter(node, key, value)
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until the run wants to end (a failure, the end of a stream): True if so."""
@@ -170,6 +202,8 @@ class RealtimeExecutor:
             wake.set()
         deadline = now_ns() + round(STOP_LIMIT_S * 1e9) + REST_LIMIT_NS
         for lane, thread in self._threads:
+            if thread.ident is None:
+                continue
             thread.join(max(0.05, (deadline - now_ns()) * 1e-9))
             if thread.is_alive() and lane.name not in self.outcome.hung:
                 self.outcome.hung.append(lane.name)
@@ -177,13 +211,14 @@ class RealtimeExecutor:
                 log.error("lane %s did not stop: it hangs at %s", lane.name, where)
                 lane.flush(now_ns())  # what it recorded before
             deadline = min(deadline, now_ns() + round(STOP_LIMIT_S * 1e9))
+        for reader in self._readers:  # they look up every IDLE_S; closing under them is not safe
+            if reader.ident is not None:
+                reader.join(10 * IDLE_S)
         for stream in self._streams.values():
             stream.close()
-        for reader in self._readers:
-            if reader.ident is not None:
-                reader.join(STOP_LIMIT_S)
-        gc.unfreeze()
-        sys.setswitchinterval(self._switch_interval)
+        if self._is_tuned:
+            self._is_tuned = False
+            _interpreter.leave()
         self.state = "safe"
         return self.outcome
 
@@ -209,14 +244,19 @@ class RealtimeExecutor:
             self.outcome.failures.append((lane.name, lane.progress, exc))
             self._stop.set()
         finally:
-            self._make_safe(lane)
-            self._close(lane)
+            try:
+                self._make_safe(lane)
+            except Exception as exc:
+                log.exception("lane %s: the safe actions failed", lane.name)
+                self.outcome.failures.append((lane.name, "safe actions", exc))
+            finally:
+                self._close(lane)
 
     def _open(self, lane: Lane) -> None:
         for step, instance in zip(lane.task.steps, lane.instances, strict=True):
             if hasattr(instance, "open"):
                 lane.progress = f"opening {step.name}"
-                instance.open()
+                open_node(self.assembly.graph.nodes[step.name], instance)
         for bus in lane.buses:
             lane.progress = f"opening the port of {bus.role}"
             bus.port = self._buses[bus.role].open_port()
@@ -253,8 +293,7 @@ class RealtimeExecutor:
             sample = slot.value
             if sample is None or sample[0] == last:
                 continue
-            last = sample[0]
-            self._drive(lane.begin(sample[3]))
+            last = self._drive(lane.begin(sample[3]))  # it may have got a newer one
             lane.after_firing(now_ns())
 
     def _drive(self, steps: Any) -> Any:
@@ -269,7 +308,6 @@ class RealtimeExecutor:
 
     def _make_safe(self, lane: Lane) -> None:
         if not any(bus.guard is not None for bus in lane.buses):
-            lane.flush(now_ns())
             return
         period = lane.task.every_ns or 20 * MILLISECOND
         release = now_ns()
@@ -280,7 +318,6 @@ class RealtimeExecutor:
                 log.error("lane %s: the safe position was not reached", lane.name)
                 break
             sleep_until(release)
-        lane.flush(now_ns())
 
     def _close(self, lane: Lane) -> None:
         for bus in lane.buses:
@@ -304,44 +341,41 @@ class RealtimeExecutor:
                 message, capture = found
                 sequence += 1
                 delivered = now_ns()
-                for source in sources:
+                for slot in slots:
+                    slot.put((sequence, message, capture, delivered))
+                for source in sources:  # after the hand-over: packing a picture takes a while
                     self.counts[source].delivered = sequence
                     if self._sink is not None:
                         self._sink.stream(source, sequence, capture, delivered, message)
-                for slot in slots:
-                    slot.put((sequence, message, capture, delivered))
         except EOFError:
             self._ended(sources, "")
             self.outcome.reason = self.outcome.reason or f"{role}: end of stream"
-            self._settle(slots, sequence)
+            self._settle()
             self._stop.set()
         except (DeviceError, OSError) as exc:
             # the lanes go on: what they miss grows stale, and the guard acts
             log.error("stream %s failed: %s", role, exc)
             self._ended(sources, str(exc))
+        except Exception as exc:
+            log.exception("stream %s failed", role)
+            self._ended(sources, f"{type(exc).__name__}: {exc}")
 
     def _ended(self, sources: list[str], problem: str) -> None:
         for source in sources:
             self.counts[source].ended = True
             self.counts[source].problem = problem
 
-    def _settle(self, slots: list[Any], sequence: int) -> None:
-        """Let the last message be consumed before the stop."""
+    def _settle(self) -> None:
+        """Let what is under way be used before the stop, for a second at most."""
         deadline = now_ns() + SECOND
-        while now_ns() < deadline and not self._stop.is_set():
-            self._stop.wait(0.02)
-            lanes = [ln for ln in self.assembly.lanes if ln.task.stream]
-            if all(ln.progress == "" and not self._wakes[ln.index].is_set() for ln in lanes):
-                break
+        slots = [i for i, edge in enumerate(self.plan.edges) if edge.kind == "slot"]
+        while now_ns() < deadline and any(self.assembly.in_flight(edge) for edge in slots):
+            if self._stop.wait(0.02):
+                return
 
-    def _raised(self, lane: Lane, node: str, exc: Exception) -> None:
-        use = self.assembly.graph.nodes[node]
-        log.error("node %s (%s) raised %s: %s", node, use.line, type(exc).__name__, exc)
-        error = NodeError(
-            f"{use.line}: node {node}: it raised {type(exc).__name__}: {exc}. The actuators were "
-            "made safe; mend the node."
-        )
-        error.__cause__ = exc
+    def _raised(self, lane: Lane, node: str, exc: BaseException) -> None:
+        error = node_error(self.assembly.graph.nodes[node], exc)
+        log.error("%s", error)
         self.outcome.failures.append((lane.name, node, error))
         self.outcome.reason = self.outcome.reason or f"node {node} raised"
         self.post(("trip", f"node {node} raised"))

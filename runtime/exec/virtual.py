@@ -14,8 +14,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from haihe.runtime.clock import MILLISECOND, SECOND
-from haihe.runtime.errors import NodeError
-from haihe.runtime.exec.lane import Assembly, Lane, Sink, Timing
+from haihe.runtime.exec.lane import Assembly, Lane, Sink, Timing, node_error, open_node
 from haihe.runtime.exec.realtime import Outcome
 from haihe.runtime.graph import Graph
 from haihe.runtime.guard.guard import Guard
@@ -111,8 +110,8 @@ class VirtualExecutor:
                 lane.inbox.append(event)
 
     def set(self, node: str, key: str, value: Any) -> None:
-        """Change a parameter from the node's next firing on."""
-        self.assembly.lane_of(node).inbox.append(("param", node, key, value))
+        """Change a parameter from the node's next firing on. Raises PlanError."""
+        self.assembly.set_parameter(node, key, value)
 
     def after(self, wait_ns: int, action: Callable[[], None]) -> None:
         """Do something later, counted from now (a fault, an event of a scenario); before the run,
@@ -129,10 +128,24 @@ class VirtualExecutor:
 
     def run(self, duration_ns: int, *, arm: bool = True) -> Outcome:
         """Set up, run for a duration from the first release, stop safely."""
+        try:
+            self._set_up(arm)
+            self._go_on(self.begin_ns + duration_ns)
+        finally:
+            if self.begin_ns:
+                self._make_safe(self.outcome.reason or "end of the simulation")
+            for lane in self.assembly.lanes:
+                lane.flush(self.now_ns)
+                for instance in lane.instances:
+                    if hasattr(instance, "close"):
+                        instance.close()
+        return self.outcome
+
+    def _set_up(self, arm: bool) -> None:
         for run in self._runs:
-            for instance in run.lane.instances:
+            for step, instance in zip(run.lane.task.steps, run.lane.instances, strict=True):
                 if hasattr(instance, "open"):
-                    instance.open()
+                    open_node(self.assembly.graph.nodes[step.name], instance)
             self._alone(run.lane.setup())
         begin = -(-self.now_ns // (10 * MILLISECOND)) * 10 * MILLISECOND
         self.now_ns = self.begin_ns = begin
@@ -147,28 +160,19 @@ class VirtualExecutor:
         for role, camera in self._cameras.items():
             first = begin + camera.first_ns
             self._push(first, DELIVERY, partial(self._capture, role, 0, first))
-        end = begin + duration_ns
-        while self._heap and self._heap[0][0] < end and not self.stopping:
-            t, *_, action = heapq.heappop(self._heap)
-            self.now_ns = max(t, self.now_ns)
-            action()
-        self._finish_firings()
-        self.now_ns = max(self.now_ns, end) if not self.stopping else self.now_ns
-        self._make_safe(self.outcome.reason or "end of the simulation")
-        for lane in self.assembly.lanes:
-            lane.flush(self.now_ns)
-            for instance in lane.instances:
-                if hasattr(instance, "close"):
-                    instance.close()
-        return self.outcome
 
-    def _finish_firings(self) -> None:
-        """Let what runs complete; start nothing new."""
+    def _go_on(self, end_ns: int) -> None:
+        while self._heap and self._heap[0][0] < end_ns and not self.stopping:
+            self._next()
+        # let what runs complete; start nothing new
         self.stopping = True
         while any(run.busy for run in self._runs) and self._heap:
-            t, *_, action = heapq.heappop(self._heap)
-            self.now_ns = max(t, self.now_ns)
-            action()
+            self._next()
+
+    def _next(self) -> None:
+        t, *_, action = heapq.heappop(self._heap)
+        self.now_ns = max(t, self.now_ns)
+        action()
 
     def _make_safe(self, reason: str) -> None:
         for lane in self.assembly.lanes:
@@ -201,7 +205,7 @@ class VirtualExecutor:
         try:
             message, latency = camera.capture(index, t)
         except EOFError:
-            self.outcome.reason = f"{role}: end of stream"
+            self.outcome.reason = self.outcome.reason or f"{role}: end of stream"
             self._push(t + SECOND // 2, RELEASE, self._end)
             return
         self.captures.append(t)
@@ -276,13 +280,8 @@ class VirtualExecutor:
 
         self._push(begun + port.tx_time_ns(exchange), COMPLETION, arrived)
 
-    def _raised(self, lane: Lane, node: str, exc: Exception) -> None:
-        use = self.assembly.graph.nodes[node]
-        error = NodeError(
-            f"{use.line}: node {node}: it raised {type(exc).__name__}: {exc}. The actuators were "
-            "made safe; mend the node."
-        )
-        error.__cause__ = exc
+    def _raised(self, lane: Lane, node: str, exc: BaseException) -> None:
+        error = node_error(self.assembly.graph.nodes[node], exc)
         self.outcome.failures.append((lane.name, node, error))
         self.outcome.reason = self.outcome.reason or f"node {node} raised"
         self.post(("trip", f"node {node} raised"))

@@ -6,7 +6,8 @@ pending exchange done (and is sent the reply), or an int: the time in ns that it
 their budgets, which only virtual time spends.
 
 Order inside a firing: read the buses, sample the slots, then the one clock reading from which
-every age, dt and guard decision derives, the nodes, publication, guard and write, the record.
+every age and dt derives, the nodes, the end (recorded too: the guard steps at it, so that what a
+slow node computed is as old as it is), publication, guard and write, the record.
 """
 
 import struct
@@ -46,12 +47,12 @@ class Stepping:
 def record_layout(task: TaskPlan) -> struct.Struct:
     """The fixed part of a firing's record.
 
-    kind u8, firing u32, release i64, clock i64, run u32 (ns, saturated), then a u32 per
+    kind u8, firing u32, release i64, clock i64, run i64 (end minus clock), then a u32 per
     sampled source (its sequence number, 0 for none), a u16 per node (its outcome and a bit per
     output), a u8 per bus (1: its state was read).
     """
     return struct.Struct(
-        "<BIqqI" + "I" * len(task.reads) + "H" * len(task.steps) + "B" * len(task.buses)
+        "<BIqqq" + "I" * len(task.reads) + "H" * len(task.steps) + "B" * len(task.buses)
     )
 
 
@@ -157,11 +158,12 @@ class _Generator:
         return any(entry[1] is kind for entry in self.contracts[step.name].injected)
 
     def _environment(self) -> list[str]:
-        names = ["clock", "now", "mono", "LOG", "PACK", "raised"]
+        names = ["clock", "now", "mono", "LOG", "PACK", "raised", "check"]
         names += [f"S{self.ids[s]}" for s in self.task.reads]
         for index, step in enumerate(self.task.steps):
             names += [f"N{index}", f"K{index}", f"T{index}", f"B{index}"]
             names += [f"E{edge}" for _, edge in step.inputs]
+            names += [f"Y{self.ids[self._source(step, port)]}" for port in step.outputs]
             if self._injects(step, Inject.RNG):
                 names.append(f"X{index}")
         for index, bus in enumerate(self.task.buses):
@@ -205,6 +207,7 @@ class _Generator:
         values: dict[str, str] = {}
         ages: dict[str, str] = {}
         origins: list[str] = []
+        uncounted: list[str] = []
         checks = 0
         out(f"c{index} = {CALLED}")
         for port, number in step.inputs:
@@ -231,12 +234,13 @@ class _Generator:
             out(f"{e}.absent += 1; a{number} = 0", 1)
             out(f"{v} = None" if optional else f"c{index} = {ABSENT}", 1)
             checks += not optional
-            if counted:
-                origins.append(f"o{i}" if not optional else f"(o{i} if {v} is not None else t)")
+            origin = f"o{i}" if not optional else f"(o{i} if {v} is not None else t)"
+            (origins if counted else uncounted).append(origin)
         if checks:
             out(f"if c{index} == {CALLED}:")
             out.depth += 1
-        self._call(index, step, contract, values, ages, origins)
+        # slow side inputs do not age an output, but an output of nothing else is as old as they are
+        self._call(index, step, contract, values, ages, origins or uncounted)
         if checks:
             out.depth -= 1
             out(f"elif c{index} == {STALE}: T{index}.stale += 1")
@@ -280,10 +284,17 @@ class _Generator:
     ) -> None:  # fmt: skip
         out = self.out
         stats = f"T{index}"
+        outputs = [self.ids[self._source(step, port)] for port in step.outputs]
         out("u = mono()")
         out("try:")
         out(f"y = N{index}({self._arguments(index, step, contract, values, ages)})", 1)
-        out("except Exception as problem:")
+        several = contract.output_tuple is not None
+        if several:
+            out(f"{', '.join(f'y{i}' for i in outputs)}, = y", 1)
+        for place, i in enumerate(outputs):
+            value = f"y{i}" if several else "y"
+            out(f"if {value}.__class__ is not Y{i}: check({index}, {place}, {value})", 1)
+        out("except (Exception, SystemExit) as problem:")
         out(f"c{index} = {RAISED}; {stats}.raised += 1; raised({index}, problem)", 1)
         out("else:")
         out.depth += 1
@@ -291,15 +302,12 @@ class _Generator:
         for other in origins[1:]:
             out(f"z = {other}")
             out("if z < d: d = z")
-        outputs = [self.ids[self._source(step, port)] for port in step.outputs]
-        if contract.output_tuple is not None:
-            out(f"{', '.join(f'y{i}' for i in outputs)}, = y")
+        out(f"c{index} = {QUIET}")
         for i in outputs:
-            value = f"y{i}" if contract.output_tuple is not None else "y"
+            value = f"y{i}" if several else "y"
             out(f"if {value} is not SILENT and {value} is not None:")
             out(f"q{i} += 1; m{i} = {value}; o{i} = d; f{i} = t; n{i} = True", 1)
-            out("else:")
-            out(f"c{index} = {QUIET}", 1)
+            out(f"c{index} = {CALLED}", 1)
         out(f"if c{index} == {CALLED}: {stats}.called += 1")
         out(f"else: {stats}.silent += 1")
         out.depth -= 1
@@ -336,9 +344,9 @@ class _Generator:
             i = self.ids[self.plan.edges[bus.command_edge].source]
             out(f"if q{i} != gq{index}: gq{index} = q{i}; gc{index} = U{index}(m{i})")
             state = self.ids[bus.state]
-            out(f"g = G{index}(t, gc{index}, f{i} if q{i} else 0, m{state} if b{index} else None)")
+            out(f"g = G{index}(e, gc{index}, f{i} if q{i} else 0, m{state} if b{index} else None)")
             out(f"yield from W{index}(g, o{i} if q{i} else 0, E{bus.command_edge}, q{i})")
-        fields = ["1", "firing", "release", "t", "min(e - t, 4294967295)"]
+        fields = ["1", "firing", "release", "t", "e - t"]
         fields += [f"q{self.ids[s]}" for s in task.reads]
         for index, step in enumerate(task.steps):
             bits = [
@@ -348,3 +356,5 @@ class _Generator:
             fields.append(" | ".join([f"c{index}", *bits]))
         fields += [f"b{i}" for i in range(len(task.buses))]
         out(f"LOG(PACK({', '.join(fields)}))")
+        if task.stream:
+            out(f"return q{self.ids[task.stream]}")  # which message this firing has used

@@ -18,7 +18,8 @@ from haihe.runtime.record.reader import McapReader
 
 log = logging.getLogger(__name__)
 
-_KEEP_ABOVE = 1 << 20  # bytes: more than a cut last record; the damaged original is kept
+CUT = "haihe.cut"  # metadata of a file that was made from a cut one
+_KEEP_ABOVE = 1 << 16  # bytes: more than a cut last record; the damaged original is kept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ class FixReport:
 def finish(
     path: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
-    chunk_size: int = 1 << 20,
+    chunk_size: int = 1 << 18,
     compression: str = "zstd",
 ) -> FixReport:
     """Rewrite a recording, in place unless `out` is given; does nothing to a finished one.
@@ -57,6 +58,11 @@ def finish(
         if in_place and reader.is_finished and reader.compressions <= {wanted}:
             count, size = reader.message_count, reader.size
             return FixReport(source, count, size, size, 0, rewritten=False)
+        if in_place and not reader.message_count and reader.dropped_bytes:
+            raise RecordError(
+                f"recording {source}: nothing in it can be read ({reader.size} bytes). It is left "
+                "as it is."
+            )
         try:
             bytes_out, kept = _rewrite(reader, target, in_place, chunk_size, compression)
         except OSError as exc:
@@ -122,6 +128,8 @@ def _copy(reader: McapReader, stream: IO[Any], chunk_size: int, compression: str
     writer.start(profile=reader.profile, library=reader.library)
     for name, items in reader.metadata_records:
         writer.add_metadata(name, items)
+    if not reader.complete:  # the new file is whole, what it tells of is not
+        writer.add_metadata(CUT, {"dropped_bytes": str(reader.dropped_bytes)})
     for item in reader.attachments():
         writer.add_attachment(item.create_ns, item.log_ns, item.name, item.media_type, item.data)
     # The stock writer numbers from 1 on: in id order, ids given by McapPacker stay the same.

@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from haihe.runtime.errors import RecordError
 from haihe.runtime.io import Exchange, Reply
 
 FIRING, SETUP, STOP = 1, 2, 3
@@ -33,6 +34,19 @@ _event_decoder = msgspec.msgpack.Decoder()
 
 Logged = tuple[int, Exchange, Reply]  # index of the bus in its task
 Event = tuple[Any, ...]  # ("arm",), ("trip", reason), ("param", node, key, value) ...
+
+
+def as_recorded(event: Event) -> Event:
+    """The event as a replay will see it: applied so live too. Raises RecordError."""
+    try:
+        data = _event_encoder.encode(event)
+    except (TypeError, OverflowError, ValueError) as exc:
+        raise RecordError(
+            f"{event[-1]!r} cannot be recorded ({exc}). Use numbers, text, lists and maps."
+        ) from exc
+    if len(data) > 0xFFFF:
+        raise RecordError(f"{len(data)} bytes are too long for an event, at most 65535 fit.")
+    return tuple(_event_decoder.decode(data))
 
 
 class LaneRecord(msgspec.Struct, gc=False):
@@ -55,7 +69,7 @@ def pack_tail(events: list[Event], exchanges: list[Logged]) -> bytes:
         out += _U16.pack(len(data)) + data
     out += _U16.pack(len(exchanges))
     for bus, exchange, reply in exchanges:
-        error = reply.error.encode()[:255]
+        error = reply.error.encode()[:255].decode(errors="ignore").encode()  # no half letters
         out += _EXCHANGE.pack(
             bus, reply.t_sent_ns, reply.t_done_ns, len(exchange.tx), len(reply.rx), len(error)
         )
@@ -94,4 +108,6 @@ def parse_block(block: bytes, firing: struct.Struct) -> Iterator[LaneRecord]:
         layout = layouts[data[at]]
         fixed = layout.unpack_from(data, at)
         events, exchanges, at = _unpack_tail(data, at + layout.size)
+        if at > len(data):
+            raise RecordError("a block of a lane's records ends within one: it is damaged.")
         yield LaneRecord(fixed[0], fixed[1:], events, exchanges)

@@ -38,11 +38,23 @@ class Recorder:
         if frames not in ("lossless", "jpeg", "none"):
             raise RecordError(f'frames={frames!r}: expected "lossless", "jpeg" or "none".')
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._frames = frames
+        try:
+            data = json.dumps(header | environment(), ensure_ascii=False).encode()
+        except (TypeError, ValueError) as exc:
+            raise RecordError(
+                f"recording {self.path}: its header cannot be written ({exc}). Parameters of a "
+                "pipeline are numbers, text, lists and maps."
+            ) from exc
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise RecordError(
+                f"recording {self.path}: its folder cannot be made: {exc.strerror}. Record to "
+                "another place."
+            ) from exc
         self._packer = McapPacker(self.path)
         self._channels: dict[str, int] = {}
-        data = json.dumps(header | environment(), ensure_ascii=False).encode()
         run = self._packer.add_channel("haihe/run", "json")
         self._packer.append(run, 1, start_ns, start_ns, data)
 

@@ -1,6 +1,7 @@
 """A recording, read: header, firings by lane, stream messages, outputs, keyframes."""
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ import msgspec
 from haihe.runtime.errors import RecordError
 from haihe.runtime.plan.codegen import record_layout
 from haihe.runtime.plan.model import Plan
+from haihe.runtime.record.fix import CUT
 from haihe.runtime.record.format import FIRING, STAMPS, LaneRecord, parse_block
 from haihe.runtime.record.reader import McapReader
 from haihe.runtime.record.recorder import FORM_JPEG, FORM_MESSAGE, FORMAT
 from haihe.runtime.types import Image, Message, decode
+
+DAMAGE = (RecordError, KeyError, IndexError, struct.error, msgspec.MsgspecError, UnicodeDecodeError)
 
 
 class StreamRecord(msgspec.Struct, gc=False):
@@ -56,8 +60,10 @@ class Recording:
         with McapReader(path) as reader:
             for message in reader.messages():
                 topic = reader.channels[message.channel].topic
-                _, kind, *rest = (*topic.split("/", 2), "")
-                name = rest[0]
+                origin, _, rest = topic.partition("/")
+                kind, _, name = rest.partition("/")
+                if origin != "haihe":
+                    continue
                 if kind == "run":
                     self.header = json.loads(message.data)
                 elif kind == "lane":
@@ -73,7 +79,8 @@ class Recording:
                     self.keyframes.setdefault(name, []).append((message.sequence, message.data))
                 elif kind == "note":
                     self.notes[name] = json.loads(message.data)
-            self.complete, self.dropped_bytes = reader.complete, reader.dropped_bytes
+            self.complete = reader.complete and CUT not in reader.metadata()
+            self.dropped_bytes = reader.dropped_bytes
         if not self.header:
             raise RecordError(
                 f"{self.path}: no header of haihe in it. Is it a recording made by haihe?"
@@ -86,11 +93,14 @@ class Recording:
         self.plan: Plan = msgspec.convert(self.header["plan"], Plan)
         for lane in self.plan.lanes:
             layout = record_layout(lane.task)
-            self.lanes[lane.name] = [
-                record
-                for block in blocks.get(lane.name, [])
-                for record in parse_block(block, layout)
-            ]
+            records = self.lanes[lane.name] = []
+            for block in blocks.get(lane.name, []):
+                try:
+                    records.extend(parse_block(block, layout))
+                except DAMAGE:  # from here on the lane is lost, the rest is not
+                    self.complete = False
+                    self.dropped_bytes += len(block)
+                    break
 
     @property
     def firings(self) -> int:

@@ -6,7 +6,6 @@ that it consumed exist; no global order is recorded or needed. Devices are the s
 objects, fed with the recorded replies; what they want to send is compared with what was sent.
 """
 
-import io
 import logging
 import pickle
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +28,7 @@ from haihe.runtime.plan.codegen import (
 )
 from haihe.runtime.record.format import FIRING, SETUP, STOP, LaneRecord
 from haihe.runtime.record.recording import Recording
+from haihe.runtime.record.state import load_state
 from haihe.runtime.types import decode
 
 log = logging.getLogger(__name__)
@@ -262,8 +262,8 @@ class Replayer:
                 slot.value = self._sample(lane, source, history[sequence]) if sequence else None
                 consumed[source] = sequence
                 inputs[source] = slot.value
-                for old in [number for number in history if number < sequence]:
-                    del history[old]
+                while history and (oldest := next(iter(history))) < sequence:
+                    del history[oldest]
             lane.firing = record.fixed[0] - 1
             lane.inbox.extend(record.events)
             steps: Any = lane.begin(record.fixed[1])
@@ -369,11 +369,10 @@ class Replayer:
         """Begin at keyframes no later than `start_s`, each lane early enough to make all that
         the others will consume."""
         firsts = [
-            record.fixed[2]
+            next((r.fixed[2] for r in replay.records if r.kind == FIRING), 0)
             for replay in self._lanes
-            for record in replay.records[:3]
-            if record.kind == FIRING
         ]
+        firsts = [t for t in firsts if t]
         if not firsts:
             raise RecordError(f"{self.recording.path}: no firings in it.")
         t = min(firsts) + round(start_s * 1e9)
@@ -458,39 +457,3 @@ class _Replayed(Exception):
 
 class _Diverged(Exception):
     """The replay left the recorded path in mid-firing."""
-
-
-NUMPY = {"ndarray", "dtype", "_reconstruct", "scalar", "_frombuffer"}
-PLAIN = {
-    ("builtins", name) for name in ("set", "frozenset", "complex", "bytearray", "slice", "range")
-} | {("collections", "deque"), ("collections", "OrderedDict"), ("msgspec._core", "rebuild")}
-
-
-class _StateUnpickler(pickle.Unpickler):
-    """A keyframe is data from a file: only plain types, numpy arrays, messages and the classes
-    that the graph's own modules define are made."""
-
-    def __init__(self, data: bytes, modules: set[str]) -> None:
-        super().__init__(io.BytesIO(data))
-        self._modules = modules
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Refuse everything else."""
-        if (module, name) in PLAIN or (module.startswith("numpy") and name in NUMPY):
-            return super().find_class(module, name)
-        if "." not in name and (module.startswith("haihe.") or module in self._modules):
-            found = super().find_class(module, name)
-            if isinstance(found, type) and found.__module__ == module:
-                return found
-        raise RecordError(
-            f"the keyframe wants {module}.{name}: not a class of the graph's modules. Replay from "
-            "the beginning, or look where the recording came from."
-        )
-
-
-def load_state(data: bytes, graph: Graph) -> dict[str, Any]:
-    """A keyframe's state, by a restricted unpickler."""
-    modules = {use.contract.target.split(":")[0] for use in graph.nodes.values()}
-    modules |= {use.contract.function.__module__ for use in graph.nodes.values()}
-    state: dict[str, Any] = _StateUnpickler(data, modules).load()
-    return state

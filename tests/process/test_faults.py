@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from haihe.runtime.record.reader import McapReader
 from haihe.runtime.record.recording import Recording
 from haihe.testing import replay
 from tests.process.wire import GOAL, TORQUE, finish, live, start, writes
@@ -81,7 +82,11 @@ def test_after_a_kill_the_recording_opens_and_replays(tmp_path: Path) -> None:
         ["haihe", "rec", "fix", str(tmp_path / "run.mcap")], capture_output=True, check=False
     )
     assert fixed.returncode == 0, fixed.stderr
-    assert Recording(tmp_path / "run.mcap").complete
+    with McapReader(tmp_path / "run.mcap") as reader:
+        assert reader.complete  # the file is whole now
+    again = Recording(tmp_path / "run.mcap")
+    assert not again.complete  # what it tells of was cut
+    assert not replay(again).differing
 
 
 def _wire(out: Path) -> list[tuple[int, bytes]]:

@@ -43,7 +43,9 @@ def test_fresh_reads_a_duration(limit, ns):
 def test_fresh_refuses(arguments, message):
     with pytest.raises(ContractError) as caught:
         fresh(*arguments)
-    assert str(caught.value) == message
+    said = str(caught.value)
+    assert said.startswith(f"{__file__}:")
+    assert said.endswith(f": {message}")
 
 
 def test_silent_gives_the_one_sentinel():

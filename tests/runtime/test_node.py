@@ -150,11 +150,19 @@ DECORATED = [
         "node(every='20ms', on='image')",
         "node(every='20ms', on='image'): a node has one trigger. Keep one of the two.",
     ),
-    ("node(deadline='0ms')", "deadline '0ms' is not a positive duration. Write it as in '20ms'."),
-    ("node(every='0Hz')", "every '0Hz' is not a positive duration. Write it as in '20ms'."),
     (
-        "node(budget='5m')",
-        "'5m' has the wrong dimension: found m, expected something like s.",
+        "node(deadline='0ms')  # here",
+        "HERE: node(deadline='0ms'): deadline '0ms' is not a positive duration. Write it as in "
+        "'20ms'.",
+    ),
+    (
+        "node(every='0Hz')  # here",
+        "HERE: node(every='0Hz'): every '0Hz' is not a positive duration. Write it as in '20ms'.",
+    ),
+    (
+        "node(budget='5m')  # here",
+        "HERE: node(budget='5m'): '5m' has the wrong dimension: found m, expected something like "
+        "s.",
     ),
 ]
 

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 
 from haihe import __version__
-from haihe.cli import new, record, run
+from haihe.cli import bench, boards, new, record, run
 
-GROUPS = (run, record, new)
+GROUPS = (run, record, new, boards, bench)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,8 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HaiheError as exc:
         print(f"{type(exc).__name__}: {exc}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone: nothing to say
+        return 1
+    except OSError as exc:
+        print(f"{type(exc).__name__}: {exc}", file=sys.stderr)
         return 1
     return code
 

@@ -18,6 +18,8 @@ def _new(arguments: argparse.Namespace) -> int:
     from haihe.runtime.errors import HaiheError
 
     folder = Path(arguments.folder)
+    if folder.is_file():
+        raise HaiheError(f"{folder} is a file. Name a new folder.")
     if folder.exists() and any(folder.iterdir()):
         raise HaiheError(f"{folder} is not empty. Name a new folder.")
     template = importlib.resources.files("haihe") / "scaffold"

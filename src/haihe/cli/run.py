@@ -43,7 +43,10 @@ def _common(verb: argparse.ArgumentParser, duration: str | None) -> None:
 def _value(text: str) -> Any:
     import yaml
 
-    return yaml.safe_load(text)
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as exc:
+        raise ValueError(text) from exc
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -58,7 +61,10 @@ def _run(arguments: argparse.Namespace) -> int:
         name, equals, text = pair.partition("=")
         if not equals:
             raise PlanError(f"-p {pair}: write NAME=VALUE.")
-        parameters[name] = _value(text)
+        try:
+            parameters[name] = _value(text)
+        except ValueError as exc:
+            raise PlanError(f"-p {pair}: the value is not YAML. Quote it.") from exc
     graph = load_graph(arguments.graph, parameters)
     recording = None
     if arguments.record is not None or arguments.report:
@@ -141,11 +147,8 @@ def _new_name(graph: str) -> Any:
     from datetime import datetime
     from pathlib import Path
 
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    path, number = Path(f"{graph}-{stamp}.mcap"), 2
-    while path.exists():
-        path, number = Path(f"{graph}-{stamp}-{number}.mcap"), number + 1
-    return path
+    now = datetime.now()
+    return Path(f"{graph}-{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}.mcap")
 
 
 def _finish(recording: Any, report: str | None) -> None:

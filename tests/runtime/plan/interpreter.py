@@ -361,7 +361,8 @@ class Interpreter:
             return NOT_TRIGGERED
         outcome = CALLED
         arguments: list[Any] = []
-        origins = [t]
+        origins: list[int] = []  # of what counts: triggers and aged inputs
+        others: list[int] = []  # used only when nothing counts
         first_age = 0
         for index, entry in enumerate(spec.inputs):
             edge = self.counters.setdefault(f"{spec.name}.i{index}", Counters())
@@ -371,6 +372,7 @@ class Interpreter:
             if sample is None:
                 edge.absent += 1
                 outcome = outcome if entry.call else ABSENT
+                origins.append(t)
             else:
                 value, age = sample.value, t - sample.origin
                 if index == 0:
@@ -386,8 +388,11 @@ class Interpreter:
                     edge.stale += 1
                     value = None
                     outcome = outcome if entry.call else STALE
+                    origins.append(t)
                 elif is_trigger or entry.fresh_ms is not None:
                     origins.append(sample.origin)
+                else:
+                    others.append(sample.origin)
             arguments.append(value)
         if outcome != CALLED:
             return outcome
@@ -401,10 +406,12 @@ class Interpreter:
         self._called_at[spec.name] = t
         self.calls.append((spec.name, tuple(arguments)))
         count = self._count[spec.name] = self._count.get(spec.name, 0) + 1
+        oldest = min(origins or others or [t])
+        outcome = QUIET  # nothing was published
         for source, result in zip(spec.outputs, spec.respond(count, tuple(arguments)), strict=True):
             if result is None:
-                outcome = QUIET
                 continue
+            outcome = CALLED
             self.sent[source] = self.sent.get(source, 0) + 1
-            fired[source] = lane.seen[source] = Sample(self.sent[source], result, min(origins))
+            fired[source] = lane.seen[source] = Sample(self.sent[source], result, oldest)
         return outcome

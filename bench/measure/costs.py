@@ -1,0 +1,109 @@
+"""What nodes cost on this board, as measured: the user's cost file.
+
+`$XDG_DATA_HOME/haihe/costs/BOARD.json` (default `~/.local/share`), or a file of the user's choice.
+A cost without the clock, the sample count and the settings it was measured at is no cost.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from haihe.bench.measure.percentile import percentile
+from haihe.bench.measure.protocol import PROTOCOL, Machine, Result
+from haihe.bench.report.result import headline
+from haihe.runtime.errors import BoardError, HaiheError
+
+
+class Cost(msgspec.Struct):
+    """One model on one board in one setting.
+
+    p99_ns: None when the samples do not carry it. cpu_ns: of the whole process in one run.
+    clock_khz: highest of all policies at the end, None where it is not told.
+    """
+
+    sha256: str
+    p50_ns: float
+    p99_ns: float | None
+    max_ns: float
+    samples: int
+    cpu_ns: float
+    threads: int
+    cores: list[int]
+    spin: bool
+    provider: str
+    clock_khz: int | None
+    throttled: int
+    measured: float  # wall time, s since 1970
+
+
+class Costs(msgspec.Struct):
+    """The file. models: by name, a cost for each setting (threads, cores, spin, provider)."""
+
+    board: str
+    machine: Machine
+    models: dict[str, list[Cost]] = {}
+    protocol: str = PROTOCOL
+
+
+def costs_path(board: str) -> Path:
+    """Where the costs of a board are kept."""
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "haihe" / "costs" / f"{board}.json"
+
+
+def read_costs(path: Path) -> Costs | None:
+    """The file, None if there is none yet. Raises BoardError for a damaged one."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Costs)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as exc:
+        raise BoardError(f"{path}: not a cost file: {exc}. Move it away.") from exc
+
+
+def cost_of(result: Result) -> Cost:
+    """The cost that a closed-loop result stands for."""
+    series = headline(result)
+    if series is None:
+        raise HaiheError(f"{result.name}: no samples in it.")
+    values = np.asarray(series.samples_ns)
+    clocks = [max(state.frequency_khz) for state in result.state if state.frequency_khz]
+    s = result.settings
+    return Cost(
+        s["sha256"], float(np.median(values)), percentile(values, 0.99), float(values.max()),
+        len(values), result.counts["cpu_process_ns"], s["threads"], s["cores"], s["spin"],
+        s["provider"], clocks[-1] if clocks else None, len(series.throttled), result.started,
+    )  # fmt: skip
+
+
+def write_costs(results: Sequence[Result], path: Path | None = None) -> Path:
+    """Put the costs of results into the file of their board, in place of older ones with the same
+    settings. Raises HaiheError on an emulated machine and where the load was not the plain one."""
+    for result in results:
+        if result.machine.is_emulated:
+            raise HaiheError(f"{result.name}: an emulated machine has no costs.")
+        if result.settings.get("load") != "closed" or result.settings.get("with"):
+            raise HaiheError(f"{result.name}: costs are those of a closed loop, nothing beside it.")
+    machine = results[0].machine
+    board = machine.board or "generic"
+    path = path or costs_path(board)
+    costs = read_costs(path) or Costs(board, machine)
+    if costs.board != board:
+        raise BoardError(f"{path}: costs of {costs.board}, this is {board}. Name another file.")
+    costs.machine = machine
+    for result in results:
+        cost = cost_of(result)
+        known = costs.models.setdefault(result.name.removeprefix("model "), [])
+        known[:] = [one for one in known if _setting(one) != _setting(cost)] + [cost]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(costs), indent=1))
+    fresh.replace(path)
+    return path
+
+
+def _setting(cost: Cost) -> tuple[object, ...]:
+    return cost.threads, cost.cores, cost.spin, cost.provider

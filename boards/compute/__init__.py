@@ -1,0 +1,1 @@
+"""Compute profiles: a YAML file per board, its schema in `boards/compute_profile.py`."""
