@@ -1,8 +1,8 @@
 """A detector: a model of the zoo as a callable from an image to detections."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,12 +35,14 @@ class Detector:
     """Finds the objects that a model knows.
 
     model: a name in the zoo, or the path of a manifest, or of a model with a manifest beside it.
+    threshold: of the score, 0 takes the manifest's; a tracker may want weaker detections too.
     Opened by the runtime before its lane is ready; for one thread. Boxes are in px of the image,
     clipped to it, best score first. Raises ModelError.
     """
 
     model: str
     threads: int = 1
+    threshold: float = 0.0
     _opened: _Opened | None = field(default=None, init=False, repr=False, compare=False)
     _broken: int = field(default=0, init=False, repr=False, compare=False)
 
@@ -52,13 +54,16 @@ class Detector:
 
         self.close()
         manifest = find_manifest(self.model)
+        if self.threshold:
+            options: Any = replace(manifest.options, threshold=self.threshold)
+            manifest = replace(manifest, options=options)
         spec, labels = manifest.input, manifest.read_labels()
-        options = SessionOptions(
+        settings = SessionOptions(
             threads=self.threads, sha256=manifest.sha256, shapes={spec.name: spec.shape}
         )
         path, session = manifest.path(), None
         try:
-            session = load_session(manifest.backend, path, options)
+            session = load_session(manifest.backend, path, settings)
             fill = Preprocessor(spec, session.buffer(spec.name))
             opened = _Opened(manifest, session, fill, manifest.find_decoder(), labels)
             width, height = spec.size
@@ -130,9 +135,9 @@ class Detector:
         )
 
 
-def detector(model: str, threads: int = 1) -> Callable[[Image], Detections]:
+def detector(model: str, threads: int = 1, threshold: float = 0.0) -> Callable[[Image], Detections]:
     """A detector node: `detector("part")(cam.image)`. See `Detector`."""
-    return Detector(model, threads)
+    return Detector(model, threads, threshold)
 
 
 def _clip(boxes: F32, picture: U8) -> None:

@@ -3,7 +3,7 @@
     python -m haihe.bench.cases.throughput
 
 Bare: the session alone on an input that lies ready, one thread. Graph: camera -> detector in the
-realtime executor: a reader thread hands over the next frame as soon as the last was used; the lane
+realtime executor: a reader thread hands over the next frame as soon as the last was taken; the lane
 does the pre-processing, the model, the decoding, ages, counters and records nothing. Interleaved
 rounds; the ratio of each pair, median of the rounds.
 """
@@ -28,23 +28,23 @@ ROUNDS = 5
 
 
 class Preloaded:
-    """A stream device that gives a frame when the last one has been used."""
+    """A stream device that gives a frame when the last one has been taken."""
 
     def __init__(self, count: int) -> None:
         rng = np.random.default_rng(0)
         self.frames = [Image(rng.integers(0, 255, (240, 320, 3), np.uint8)) for _ in range(16)]
         self.count, self.given = count, 0
-        self.used = threading.Event()
-        self.used.set()
+        self.taken = threading.Event()
+        self.taken.set()
 
     def open(self) -> None:
         """Nothing to acquire."""
 
     def read(self, timeout_s: float) -> tuple[Image, int] | None:
         """The next frame, or the end."""
-        if not self.used.wait(timeout_s):
+        if not self.taken.wait(timeout_s):
             return None
-        self.used.clear()
+        self.taken.clear()
         if self.given == self.count:
             raise EOFError
         self.given += 1
@@ -58,10 +58,16 @@ _device: Preloaded | None = None
 
 
 @node
-def used(parts: Detections) -> Reading:
-    """Tells the source that the frame was used."""
+def taken(image: Image) -> Image:
+    """Tells the source that the slot is free: the next frame is put there while the model runs."""
     assert _device is not None
-    _device.used.set()
+    _device.taken.set()
+    return image
+
+
+@node
+def count(parts: Detections) -> Reading:
+    """The end of the graph."""
     return Reading(float(len(parts)))
 
 
@@ -82,7 +88,7 @@ def graph(model: str, frames: int) -> float:
     """Frames per second of the graph."""
     global _device
     with Graph("throughput") as wired:
-        used(detector(model)(camera("front").image))
+        count(detector(model)(taken(camera("front").image)))
     _device = Preloaded(frames)
     executor = RealtimeExecutor(wired, make_plan(wired, {}), {}, {"front": _device})
     executor.start(arm=False)

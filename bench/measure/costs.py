@@ -21,7 +21,10 @@ class Cost(msgspec.Struct):
     """One model on one board in one setting.
 
     p99_ns: None when the samples do not carry it. cpu_ns: of the whole process in one run.
-    clock_khz: highest of all policies at the end, None where it is not told.
+    clock_khz: highest of all policies at the end, None where it is not told. gil_held: share of a
+    run in which the calling thread computes outside session.run (which lets go of the GIL): the
+    thread's CPU time minus the time inside session.run, over the whole. OpenCV and NumPy let go
+    of it too, so it is at most that. None where it cannot be told: no stages, several threads.
     """
 
     sha256: str
@@ -37,6 +40,7 @@ class Cost(msgspec.Struct):
     clock_khz: int | None
     throttled: int
     measured: float  # wall time, s since 1970
+    gil_held: float | None = None
 
 
 class Costs(msgspec.Struct):
@@ -76,7 +80,19 @@ def cost_of(result: Result) -> Cost:
         s["sha256"], float(np.median(values)), percentile(values, 0.99), float(values.max()),
         len(values), result.counts["cpu_process_ns"], s["threads"], s["cores"], s["spin"],
         s["provider"], clocks[-1] if clocks else None, len(series.throttled), result.started,
+        gil_held(result),
     )  # fmt: skip
+
+
+def gil_held(result: Result) -> float | None:
+    """The share of a run that the calling thread computes outside session.run, 0 to 1."""
+    means = {s.stage: float(np.mean(s.samples_ns)) for s in result.series if s.samples_ns}
+    cpu_ns, s = result.counts.get("cpu_thread_ns"), result.settings
+    if cpu_ns is None or not {"infer", "total"} <= means.keys():
+        return None
+    if s["threads"] != 1 or s.get("streams", 1) != 1:
+        return None
+    return min(1.0, max(0.0, (cpu_ns - means["infer"]) / means["total"]))
 
 
 def write_costs(results: Sequence[Result], path: Path | None = None) -> Path:

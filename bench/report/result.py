@@ -13,6 +13,7 @@ from haihe.bench.measure.percentile import percentile
 from haihe.bench.measure.protocol import Operator, Result, Series
 from haihe.bench.measure.soak import soak_of
 from haihe.bench.measure.stats import F64, Interval, autocorrelation_length, quantile_interval
+from haihe.boards.published import published
 from haihe.runtime.errors import HaiheError
 
 QUANTILES = (0.5, 0.9, 0.99)
@@ -91,10 +92,14 @@ def text(result: Result) -> str:
     lines += costs(result)
     lines += [f"{n:<{_NAME}}{t}" for n, t in operators(result.operators)]
     machine = result.machine
+    if result.name.startswith("model "):
+        lines += [str(r) for r in published(machine.board, result.name.removeprefix("model "))]
     kind = " (virtual machine)" if machine.is_virtual else ""
     kind = " (EMULATED)" if machine.is_emulated else kind
+    host = f"{result.settings['host']}: " if result.settings.get("host") else ""
     lines.append(
-        f"on {machine.model or machine.board}{kind}, {len(machine.cores)} cores, {_runtime(result)}"
+        f"on {host}{machine.model or machine.board}{kind}, {len(machine.cores)} cores, "
+        f"{_runtime(result)}"
     )
     lines += [f"warning: {warning}" for warning in result.warnings]
     return "\n".join(line.rstrip() for line in lines)

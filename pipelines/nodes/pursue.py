@@ -28,8 +28,10 @@ class Pursue:
 
     label: which part ("" for any). alpha, beta: gains of the filter per detection. lag_s: the
     servo's own. predict: False commands the last bearing as measured (to see what prediction is
-    worth). gate_rad: a detection further than this from the prediction is not the part; after
-    `patience_s` without one, the gate opens. coast_s: the prediction is followed so long without
+    worth). gate_rad: a detection further than this from the prediction is not the part; a score
+    below `confident` narrows the gate to a third of it and begins no track (weak detections where
+    the part should be are kept, as in ByteTrack, Zhang et al. 2022). After `patience_s` without
+    one, the gate opens. coast_s: the prediction is followed so long without
     a detection, then the head holds.
     """
 
@@ -39,6 +41,7 @@ class Pursue:
     lag_s: float = 0.030
     predict: bool = True
     gate_rad: float = math.radians(12.0)
+    confident: float = 0.42
     patience_s: float = 0.5
     coast_s: float = 0.35
     _now: float = 0.0
@@ -109,11 +112,14 @@ class Pursue:
         for part in parts:
             if self.label and part.label != self.label:
                 continue
+            is_weak = part.score < self.confident
+            if predicted is None and is_weak:
+                continue
             direction = along_ray(head, part.bearing)
             if predicted is None:
                 return direction
             off = math.hypot(direction[0] - predicted[0], direction[1] - predicted[1])
-            if off < nearest:
+            if off < nearest and not (is_weak and off > self.gate_rad / 3):
                 best, nearest = direction, off
         return best
 

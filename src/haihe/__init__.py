@@ -4,13 +4,13 @@ Public names load on first use: `import haihe` itself imports nothing heavy.
 """
 
 import os as _os
-from pathlib import Path as _Path
 from typing import TYPE_CHECKING
 from typing import Any as _Any
 
 __version__ = "0.1.0"
-if not (_Path(__file__).parent / "runtime").is_dir():  # a checkout without symbolic links
-    __path__.append(str(_Path(__file__).parents[2]))
+_here = _os.path.dirname(_os.path.abspath(__file__))  # pathlib would cost 15 ms
+if not _os.path.isdir(_os.path.join(_here, "runtime")):  # a checkout without symbolic links
+    __path__.append(_os.path.dirname(_os.path.dirname(_here)))
 
 # onnxruntime 1.29 and later send telemetry unless this is set before their first import
 _os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -39,7 +39,7 @@ devices:
       accept_uncontrolled: it is light
       joints:
         pan: {position: [-90deg, 90deg], slew: 300deg/s, safe: hold}
-        tilt: {position: [-30deg, 60deg], slew: 2rad/s, rate: 9rad/s^2, safe: go, safe_position: 1deg}  # noqa: E501
+        tilt: {position: [-30deg, 60deg], slew: 2rad/s, rate: 9rad/s^2, safe: go, safe_position: 1deg}
 sim:
   world: pan_tilt
   options: {path: circle, ideal: true}

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 
 from haihe import __version__
-from haihe.cli import bench, boards, new, record, run
+from haihe.cli import accept, bench, boards, new, record, run
 
-GROUPS = (run, record, new, boards, bench)
+GROUPS = (run, record, new, boards, bench, accept)
 
 
 def parser() -> argparse.ArgumentParser:

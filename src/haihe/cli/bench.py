@@ -100,6 +100,8 @@ def _output(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--json", action="store_true", help="the whole result, to standard output")
     how.add_argument("--markdown", action="store_true", help="a table row for a README")
     parser.add_argument("--html", metavar="FILE", help="write a report with plots")
+    parser.add_argument("--name-machine", action="store_true",
+                        help="put this machine's host name into the result")  # fmt: skip
 
 
 def settings_of(arguments: argparse.Namespace) -> Any:
@@ -142,6 +144,10 @@ def _list(text: str | None) -> tuple[str, ...]:
 
 def _give(result: Any, arguments: argparse.Namespace) -> int:
     """Print and write a result as asked."""
+    if arguments.name_machine:
+        import platform
+
+        result.settings["host"] = platform.node()
     if arguments.html:
         from pathlib import Path
 

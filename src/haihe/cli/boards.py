@@ -39,6 +39,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     from haihe.boards.compute_profile import find_profile
+    from haihe.boards.published import published
     from haihe.boards.table import describe
 
     name = arguments.name
@@ -46,7 +47,7 @@ def _show(arguments: argparse.Namespace) -> int:
         from haihe.boards.recognise import recognise
 
         name = recognise().board
-    print(describe(find_profile(name)))
+    print("\n".join([describe(find_profile(name)), *(f"  {row}" for row in published(name))]))
     return 0
 
 
