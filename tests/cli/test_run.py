@@ -38,7 +38,7 @@ def test_what_cannot_be_found_or_read(capsys: pytest.CaptureFixture[str], tmp_pa
     )
     assert refusal(capsys, "robot.follow", "-p", "lable=nut") == (
         "PlanError: pipeline robot.follow: it has no parameter 'lable'. It has: model='part', "
-        "label='washer', predict=True, lag_s=0.03."
+        "label='washer', predict=True, lag_s=0.03, threshold=0.2."
     )
     assert refusal(capsys, "robot.follow", "--unit", "pan-tlit") == (
         "BoardError: unit 'pan-tlit' is not known. Did you mean 'pan-tilt'?"

@@ -218,7 +218,7 @@ def test_boxes_that_are_no_boxes_are_counted(opened) -> None:
 
 def test_a_call_before_open_is_refused() -> None:
     detector = Detector("part")
-    assert repr(detector) == "Detector(model='part', threads=1)"
+    assert repr(detector) == "Detector(model='part', threads=1, threshold=0.0)"
     with pytest.raises(ModelError, match=r"detector 'part': called before open\(\)"):
         detector(Image(np.zeros((4, 4, 3), np.uint8)))
 

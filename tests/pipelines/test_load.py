@@ -120,7 +120,7 @@ def test_an_unknown_pipeline_gets_the_nearest() -> None:
 def test_an_unknown_parameter_is_named() -> None:
     assert refusal("robot.follow", lable="nut") == (
         "pipeline robot.follow: it has no parameter 'lable'. It has: model='part', "
-        "label='washer', predict=True, lag_s=0.03."
+        "label='washer', predict=True, lag_s=0.03, threshold=0.2."
     )
 
 
