@@ -141,7 +141,7 @@ def main() -> None:
     arguments = parser.parse_args()
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    import live_app  # the nodes' importable name, not __main__
+    import live_app  # type: ignore[import-not-found]  # the nodes' importable name, not __main__
 
     graph = getattr(live_app, arguments.graph)
     world = {"ideal": "ideal_detector" in graph.nodes, "fps": 30.0}

@@ -65,7 +65,7 @@ def video(tmp_path: Path) -> Path:
 
 
 def opened(path: Path, **options: Any) -> FileCamera:
-    camera = SPEC.make(FileOptions(str(path), **options))
+    camera = SPEC.make(FileOptions(path, **options))
     assert isinstance(camera, FileCamera)
     camera.open()
     return camera
@@ -207,7 +207,7 @@ def test_intrinsics_follow_the_size(folder: Path, clock: Clock) -> None:
 
 
 def refusal(path: Path) -> str:
-    camera = SPEC.make(FileOptions(str(path)))
+    camera = SPEC.make(FileOptions(path))
     with pytest.raises(DeviceError) as caught:
         camera.open()
     return str(caught.value)
@@ -247,7 +247,7 @@ def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path, clock: Clock) 
 def test_a_video_cut_short_gives_what_it_holds_or_is_refused(video: Path, clock: Clock) -> None:
     data = video.read_bytes()
     video.write_bytes(data[: len(data) * 6 // 10])
-    camera = SPEC.make(FileOptions(str(video)))
+    camera = SPEC.make(FileOptions(video))
     try:
         camera.open()
     except DeviceError:

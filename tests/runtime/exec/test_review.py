@@ -20,7 +20,7 @@ from haihe.runtime.graph import Graph
 from haihe.runtime.node import contract_of, node, set_state, state_of
 from haihe.runtime.plan.build import make_plan
 from haihe.runtime.record.recording import Recording
-from haihe.runtime.record.replay import load_state
+from haihe.runtime.record.state import load_state
 from haihe.runtime.types import JointCommand, JointState, Reading
 from haihe.testing import replay
 
@@ -288,4 +288,4 @@ def test_fps_is_checked() -> None:
 
     for fps in (-1.0, 5e9):
         with pytest.raises(DeviceError, match="expected 0 to 10000"):
-            FileOptions("x", fps=fps)
+            FileOptions(Path("x"), fps=fps)

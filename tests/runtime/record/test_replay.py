@@ -17,7 +17,8 @@ from haihe.runtime.errors import RecordError
 from haihe.runtime.graph import Graph, named
 from haihe.runtime.node import node
 from haihe.runtime.record.recording import Recording
-from haihe.runtime.record.replay import ReplayReport, load_state
+from haihe.runtime.record.replay import ReplayReport
+from haihe.runtime.record.state import load_state
 from haihe.runtime.traced import Ref, Traced
 from haihe.runtime.types import Image, JointCommand, JointState, Reading
 from haihe.testing import replay, replayer
