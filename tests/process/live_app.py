@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import sys
 import threading
 import time
@@ -129,6 +130,8 @@ def disturb(live: Live, generator: random.Random, stop: threading.Event) -> None
 
 
 def main() -> None:
+    # a test run that was started in the background may ignore Ctrl-C, and so would we
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)

@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -79,7 +80,9 @@ def test_after_a_kill_the_recording_opens_and_replays(tmp_path: Path) -> None:
     received = b"".join(data for _, data in _wire(tmp_path))
     assert received.startswith(sent)  # the newest blocks were still in memory
     fixed = subprocess.run(
-        ["haihe", "rec", "fix", str(tmp_path / "run.mcap")], capture_output=True, check=False
+        [sys.executable, "-m", "haihe", "rec", "fix", str(tmp_path / "run.mcap")],
+        capture_output=True,
+        check=False,
     )
     assert fixed.returncode == 0, fixed.stderr
     with McapReader(tmp_path / "run.mcap") as reader:
