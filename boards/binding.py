@@ -2,7 +2,7 @@
 the registry, never imported from here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,6 +124,3 @@ def replace_driver(binding: Binding, role: str, spec: Any, options: Any) -> Bind
     devices = dict(binding.devices)
     devices[role] = BoundDevice(role, old.profile, spec, options)
     return Binding(binding.graph, binding.unit, devices)
-
-
-OpenPort = Callable[[BoundDevice], Any]

@@ -5,25 +5,10 @@ in a process of its own compare with ours. Nodes never read it: they get `dt` an
 """
 
 import time
-from typing import Protocol
 
 now_ns = time.monotonic_ns
 MILLISECOND = 1_000_000
 SECOND = 1_000_000_000
-
-
-class Clock(Protocol):
-    """What an executor asks of time."""
-
-    def now(self) -> int:
-        """The present, in ns."""
-        ...
-
-
-class MonotonicClock:
-    """The machine's clock."""
-
-    now = staticmethod(now_ns)
 
 
 def sleep_until(deadline_ns: int) -> None:
