@@ -39,6 +39,66 @@ def fresh(limit: str, on_stale: OnStale = "skip") -> Fresh:
         raise ContractError(f"{user_line()}: {what}: {exc}") from exc
 
 
+@dataclass(frozen=True)
+class Fifo:
+    """The trigger's edge keeps messages in order: one call for each, up to `places` waiting."""
+
+    places: int
+
+
+def fifo(places: int) -> Fifo:
+    """Keep order: `sample: Annotated[Waveform, fifo(8)]` on the input that triggers the node.
+
+    The node is called once for each message. When `places` wait, the entrance refuses: the source
+    at the beginning of the chain counts a refusal and nothing is lost in mid-graph.
+    """
+    if not 1 <= places <= 65536:
+        raise ContractError(f"{user_line()}: fifo({places!r}): from 1 to 65536 places, please.")
+    return Fifo(places)
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """The largest distance between the capture stamps of an input and of the node's trigger."""
+
+    within_ns: int
+    keep: int
+
+
+def aligned(within: str, keep: int = 32) -> Aligned:
+    """Take the message captured nearest to the triggering input's capture stamp.
+
+    Of the newest `keep` messages; when the nearest is further than `within` ("10ms") the node is
+    not called, and it is counted. Let the input that arrives last be the trigger.
+    """
+    what = f"aligned({within!r}, keep={keep!r})"
+    if not 2 <= keep <= 4096:
+        raise ContractError(f"{user_line()}: {what}: keep from 2 to 4096 messages, please.")
+    try:
+        return Aligned(duration_ns(within, "aligned"), keep)
+    except ContractError as exc:
+        raise ContractError(f"{user_line()}: {what}: {exc}") from exc
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The frame of reference in which a port's value is given."""
+
+    name: str
+
+
+def frame(name: str) -> Frame:
+    """State the frame of reference of a port: `Annotated[Pose, frame("base")]`.
+
+    An edge between two ports that both state one must state the same.
+    """
+    if not name or not name.replace("_", "").replace("-", "").replace("/", "").isalnum():
+        raise ContractError(
+            f"{user_line()}: frame({name!r}): letters, digits, '_', '-' and '/', please."
+        )
+    return Frame(name)
+
+
 class Sometimes:
     """Marks an output that may stay silent: `-> Annotated[Pose, sometimes]`."""
 

@@ -9,12 +9,13 @@ import os
 import pickle
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar, cast
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, TypeVar, cast
 
 from haihe.runtime.errors import WiringError
 from haihe.runtime.node import (
     Contract,
+    InputPort,
     OutputPort,
     contract_of,
     current_graph,
@@ -28,6 +29,7 @@ from haihe.runtime.units import same_unit
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
+Policy = Literal["priority", "fifo"]
 LANE_MARK = "HAIHE_LANE"  # set in processes that import the user's module only for its nodes
 
 
@@ -76,6 +78,16 @@ class Feedback:
     line: str
 
 
+@dataclass
+class ThreadUse:
+    """Lanes that share a thread: the nodes that start them, most urgent first."""
+
+    name: str
+    nodes: tuple[str, ...]
+    policy: Policy
+    line: str
+
+
 class Graph:
     """A pipeline. Call nodes inside `with Graph("name") as g:` to record their edges."""
 
@@ -90,6 +102,7 @@ class Graph:
         self.commands: dict[tuple[str, str], Ref] = {}
         self.command_lines: dict[tuple[str, str], str] = {}
         self.feedbacks: dict[str, Feedback] = {}
+        self.threads: dict[str, ThreadUse] = {}
         self.warnings: list[str] = []
         self.origin: dict[str, Any] = {}  # of a pipeline: its name and parameters
         self.file = user_line().rsplit(":", 1)[0]
@@ -158,6 +171,7 @@ class Graph:
                     f"{port.name} wants {port.kind.__name__}. Put a node between that converts."
                 )
             self._check_unit(ref, name, port.name, port.unit, line)
+            self._check_frame(ref, name, port, line)
             if port.variable:
                 other = variables.get(port.variable, kind)
                 variables[port.variable] = next(c for c in kind.__mro__ if issubclass(other, c))
@@ -172,7 +186,7 @@ class Graph:
         injected = {entry[0] for entry in contract.injected}
         constants = {key: value for key, value in bound.items() if key not in injected}
         outputs = tuple(
-            OutputPort(p.name, variables.get(p.variable, p.kind), p.sometimes, p.unit)
+            replace(p, kind=variables.get(p.variable, p.kind), variable="")
             for p in contract.outputs
         )
         self.nodes[name] = NodeUse(name, contract, instance, inputs, constants, outputs, line)
@@ -262,6 +276,52 @@ class Graph:
                 f"{line}: edge {ref} -> {name}.{port}: {ref} is in {given.name}, {port} wants "
                 f"{wanted.name}: another {how}. Ports speak SI: convert in the node that makes it."
             )
+
+    def _check_frame(self, ref: Ref, name: str, port: InputPort, line: str) -> None:
+        if not port.frame or ref.source != "node":
+            return
+        given = next(p.frame for p in self.nodes[ref.owner].outputs if p.name == ref.port)
+        if given and given != port.frame:
+            raise WiringError(
+                f"{line}: edge {ref} -> {name}.{port.name}: {ref} is in the frame {given!r}, "
+                f"{port.name} wants {port.frame!r}. Put a node between that transforms it."
+            )
+
+    def thread(self, name: str, *outputs: Any, policy: Policy = "priority") -> None:
+        """Let lanes share a thread, or give a triggered node a lane of its own.
+
+        outputs: what node calls gave (or their names). Each of these nodes starts a lane; nodes
+        triggered by it that are not named stay fused with it. policy: `priority`: the first named
+        is the most urgent; `fifo`: in order of arrival. A job runs to its end before the next.
+        Without this, every rate has a lane and a thread of its own, which has the closest bound.
+        """
+        line = user_line()
+        self._check_name(name, line)
+        if policy not in ("priority", "fifo"):
+            raise WiringError(
+                f"{line}: thread {name}: policy {policy!r}: priority or fifo, please."
+            )
+        if name in self.threads:
+            raise WiringError(f"{line}: thread {name} exists already. Choose another name.")
+        nodes: list[str] = []
+        for output in outputs:
+            found = inside(output)
+            node = found[1].owner if found and found[1].source == "node" else output
+            if not isinstance(node, str) or node not in self.nodes:
+                raise WiringError(
+                    f"{line}: thread {name}: {node if isinstance(node, str) else output!r} is no "
+                    f"node of this graph. Give it what node calls gave; nodes: "
+                    f"{', '.join(self.nodes) or 'none'}."
+                )
+            other = next((t.name for t in self.threads.values() if node in t.nodes), None)
+            if other or node in nodes:
+                raise WiringError(
+                    f"{line}: thread {name}: node {node} is in thread {other or name} already."
+                )
+            nodes.append(node)
+        if not nodes:
+            raise WiringError(f"{line}: thread {name}: name the nodes that start its lanes.")
+        self.threads[name] = ThreadUse(name, tuple(nodes), policy, line)
 
     def use_device(self, role: str, kind: DeviceKind) -> DeviceUse:
         """Name a device by role; a role has one kind."""

@@ -25,7 +25,7 @@ from typing import (
     overload,
 )
 
-from haihe.runtime.contracts import Age, Fresh, Rng, Sometimes, Tick
+from haihe.runtime.contracts import Age, Aligned, Fifo, Frame, Fresh, Rng, Sometimes, Tick
 from haihe.runtime.errors import ContractError
 from haihe.runtime.traced import user_line
 from haihe.runtime.types import Message
@@ -56,6 +56,9 @@ class InputPort:
     fresh: Fresh | None = None
     unit: Unit | None = None
     variable: str = ""  # the TypeVar's name for a generic node
+    frame: str = ""
+    fifo: int = 0  # places; 0: latest wins
+    aligned: Aligned | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +70,7 @@ class OutputPort:
     sometimes: bool = False
     unit: Unit | None = None
     variable: str = ""
+    frame: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -321,14 +325,32 @@ def _read_contract(owner: Any, settings: _Options) -> Contract:
             else:
                 injected.append((name, Inject.TICK if kind is Tick else Inject.RNG, ""))
         elif isinstance(kind, type) and issubclass(kind, Message):
-            freshness = next((m for m in metadata if isinstance(m, Fresh)), None)
+            freshness = _meta(metadata, Fresh)
             if freshness and freshness.on_stale == "call" and not optional:
                 raise ContractError(
                     f'{where}: input {name}: on_stale="call" gives None when stale. Write '
                     f"{kind.__name__} | None."
                 )
-            port_unit = next((m for m in metadata if isinstance(m, Unit)), None)
-            inputs.append(InputPort(name, kind, optional, freshness, port_unit, variable))
+            queue = _meta(metadata, Fifo)
+            near = _meta(metadata, Aligned)
+            if queue is not None and near is not None:
+                raise ContractError(
+                    f"{where}: input {name}: fifo() is for the input that triggers the node, "
+                    "aligned() for the others. Keep one of the two."
+                )
+            inputs.append(
+                InputPort(
+                    name,
+                    kind,
+                    optional,
+                    freshness,
+                    _meta(metadata, Unit),
+                    variable,
+                    _frame_of(metadata),
+                    queue.places if queue else 0,
+                    near,
+                )
+            )
         else:
             constants.append(name)
     if is_class:
@@ -443,5 +465,15 @@ def _output(
             "a Message, or a NamedTuple whose fields are Messages."
         )
     may_be_silent = optional or any(isinstance(m, Sometimes) for m in metadata)
-    port_unit = next((m for m in metadata if isinstance(m, Unit)), None)
-    return OutputPort(name, kind, may_be_silent, port_unit, variable)
+    return OutputPort(
+        name, kind, may_be_silent, _meta(metadata, Unit), variable, _frame_of(metadata)
+    )
+
+
+def _meta(metadata: tuple[Any, ...], kind: type[R]) -> R | None:
+    return next((m for m in metadata if isinstance(m, kind)), None)
+
+
+def _frame_of(metadata: tuple[Any, ...]) -> str:
+    found = _meta(metadata, Frame)
+    return found.name if found else ""

@@ -77,7 +77,7 @@ def _is_picture(record: StreamRecord) -> bool:
 def _detections(run: Analysis, source: str) -> dict[int, Detections]:
     """By the sequence number of the frame: outputs of a recorded node that that frame triggers."""
     for lane in run.lanes:
-        if lane.task.stream != source:
+        if lane.task.trigger != source:
             continue
         for step in lane.task.steps:
             outputs = run.recording.outputs.get(step.name)

@@ -142,7 +142,7 @@ def lane_timing(run: Analysis) -> str:
         late: F64 = (lane.wake * 1e-6).astype(np.float64)
         top = max(0.1, 1.6 * float(np.quantile(late, 0.97)))
         period = lane.task.every_ns
-        every = f"every {format_ns(period)}" if period else f"on {lane.task.stream}"
+        every = f"every {format_ns(period)}" if period else f"on {lane.task.trigger}"
         plot = Plot(
             (0.0, run.duration_s), (0.0, top), "s", f"{lane.name} ({every}): ms after release"
         )

@@ -122,8 +122,8 @@ class RealtimeExecutor:
         self._readers: list[threading.Thread] = []
         for lane in self.assembly.lanes:
             lane.on_raise = self._raised
-            if lane.task.stream:
-                slot = self.assembly.readers[lane.index, lane.task.stream]
+            if lane.task.trigger:
+                slot = self.assembly.readers[lane.index, lane.task.trigger]
                 slot.wake = self._wakes[lane.index].set
 
     def _sources(self) -> list[str]:
@@ -283,7 +283,7 @@ class RealtimeExecutor:
                 release += late * period
 
     def _triggered(self, lane: Lane) -> None:
-        slot = self.assembly.readers[lane.index, lane.task.stream]
+        slot = self.assembly.readers[lane.index, lane.task.trigger]
         wake, last = self._wakes[lane.index], 0
         while not self._stop.is_set():
             if not wake.wait(IDLE_S):

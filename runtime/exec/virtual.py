@@ -227,7 +227,7 @@ class VirtualExecutor:
             for slot in slots:
                 slot.put((number, message, capture, self.now_ns))
             for run in self._runs:
-                if run.lane.task.stream == source:
+                if run.lane.task.trigger == source:
                     if run.pending is None:
                         run.pending = self.now_ns
                     self._push_dispatch(run)

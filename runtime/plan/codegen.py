@@ -356,5 +356,5 @@ class _Generator:
             fields.append(" | ".join([f"c{index}", *bits]))
         fields += [f"b{i}" for i in range(len(task.buses))]
         out(f"LOG(PACK({', '.join(fields)}))")
-        if task.stream:
-            out(f"return q{self.ids[task.stream]}")  # which message this firing has used
+        if task.trigger:
+            out(f"return q{self.ids[task.trigger]}")  # which message this firing has used

@@ -1,7 +1,7 @@
 """The plan: what runs, and nothing else. Plain data, serialisable, with a hash."""
 
 import hashlib
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -12,7 +12,8 @@ class EdgePlan(msgspec.Struct, frozen=True):
     """One edge into a node's input or a device's command port.
 
     kind: `local` (same tick or last value inside one task), `slot` (between tasks: one place,
-    latest wins), `loop` (feedback: the previous firing's value).
+    latest wins), `fifo` (between tasks, in order), `aligned` (between tasks: the one captured
+    nearest to the trigger), `loop` (feedback: the previous firing's value).
     """
 
     source: str
@@ -22,6 +23,8 @@ class EdgePlan(msgspec.Struct, frozen=True):
     fresh_ns: int | None = None
     on_stale: str = "skip"
     fed_by: str = ""  # for a loop: the output that it remembers
+    within_ns: int = 0  # of an aligned edge
+    keep: int = 0  # of an aligned edge: how many messages the choice is among
 
 
 class StepPlan(msgspec.Struct, frozen=True):
@@ -50,19 +53,34 @@ class TaskPlan(msgspec.Struct, frozen=True):
     """A fused straight-line tick: one trigger, nodes in order, the devices it cycles."""
 
     name: str
-    every_ns: int  # 0: triggered by `stream`
-    stream: str  # "front.image", or ""
+    every_ns: int  # 0: triggered
+    trigger: str  # the source that triggers it, "front.image" or another lane's output; or ""
     steps: tuple[StepPlan, ...]
     buses: tuple[BusPlan, ...]
     reads: tuple[str, ...]  # sources sampled from slots, in order; their sequence is recorded
     publishes: tuple[str, ...]  # sources that other tasks sample
+    fifo: int = 0  # places of the trigger's queue; 0: one place, latest wins
 
 
 class LanePlan(msgspec.Struct, frozen=True):
-    """A thread of its own: one rate domain."""
+    """One rate domain, with a record of its own."""
 
     name: str
     task: TaskPlan
+
+
+class ThreadPlan(msgspec.Struct, frozen=True):
+    """A thread and the lanes that it runs, one job at a time.
+
+    lanes: most urgent first (`priority`), or in the order of ties (`fifo`). core: CPU to pin it
+    to, -1: not pinned. rank: its real-time priority (SCHED_FIFO), 0: none.
+    """
+
+    name: str
+    lanes: tuple[str, ...]
+    policy: Literal["priority", "fifo"] = "priority"
+    core: int = -1
+    rank: int = 0
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -72,6 +90,7 @@ class Plan(msgspec.Struct, frozen=True):
     lanes: tuple[LanePlan, ...]
     edges: tuple[EdgePlan, ...]
     streams: tuple[str, ...]  # stream roles, each with a reader of its own
+    threads: tuple[ThreadPlan, ...] = ()
 
     def to_json(self) -> bytes:
         """Canonical JSON."""
@@ -89,7 +108,7 @@ class Plan(msgspec.Struct, frozen=True):
         lines = [f"plan of {self.graph}  {self.hash[:12]}"]
         for lane in self.lanes:
             task = lane.task
-            when = f"every {format_ns(task.every_ns)}" if task.every_ns else f"on {task.stream}"
+            when = f"every {format_ns(task.every_ns)}" if task.every_ns else f"on {task.trigger}"
             order = [f"read {bus.role}" for bus in task.buses]
             order += [step.name for step in task.steps]
             order += [f"guard {b.role} · write {b.role}" for b in task.buses if b.command_edge >= 0]
