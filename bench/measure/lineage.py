@@ -107,7 +107,7 @@ class Lineage:
         counted = 0
         for _, number in step.inputs:
             edge = self.plan.edges[number]
-            if edge.kind == "loop" or not (edge.trigger or edge.fresh_ns is not None):
+            if edge.kind == "loop" or not edge.ages:
                 continue
             counted += 1
             origin = self.samples(lane, edge.source).origin

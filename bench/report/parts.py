@@ -9,6 +9,7 @@ from haihe.bench.measure.figures import count, middle, ms, quantile_ms, too_few
 from haihe.bench.measure.percentile import percentile
 from haihe.bench.measure.route import Route
 from haihe.bench.report.plot import Plot, table
+from haihe.runtime.plan.codegen import OUTCOMES
 from haihe.runtime.units import format_ns
 
 BINS = 36  # of a histogram
@@ -189,13 +190,12 @@ def counters(run: Analysis) -> str:
         "max",
     )
     parts.append(table(head_edge, edges, left=2))
-    outcomes = ("called", "silent", "stale", "absent", "raised", "not triggered")
     nodes = [
-        (node.name, node.lane, *(str(node.outcomes.get(o, 0)) for o in outcomes),
+        (node.name, node.lane, *(str(node.outcomes.get(o, 0)) for o in OUTCOMES),
          str(node.misses), format_ns(node.deadline_ns) if node.deadline_ns else "–")
         for node in run.nodes
     ]  # fmt: skip
-    parts.append(table(("node", "lane", *outcomes, "misses", "deadline"), nodes, left=2))
+    parts.append(table(("node", "lane", *OUTCOMES, "misses", "deadline"), nodes, left=2))
     if run.buses:
         buses = [
             (b.role, str(b.reads), str(b.writes), str(b.timeouts), str(b.errors),

@@ -23,10 +23,10 @@ from haihe.runtime.exec.bus import BusRunner, command_units
 from haihe.runtime.graph import Graph, NodeUse
 from haihe.runtime.guard.guard import Guard
 from haihe.runtime.io import BusDevice
-from haihe.runtime.links.slot import Slot
+from haihe.runtime.links.slot import Queue, Recent, Slot
 from haihe.runtime.node import set_state, state_of
 from haihe.runtime.plan.codegen import compile_task
-from haihe.runtime.plan.model import LanePlan, Plan
+from haihe.runtime.plan.model import LanePlan, Plan, TaskPlan
 from haihe.runtime.record.format import (
     SETUP,
     SETUP_LAYOUT,
@@ -73,6 +73,19 @@ class Timing:
     mono: Callable[[], int]
 
 
+@dataclass(frozen=True)
+class Overrun:
+    """A node took longer than its budget: what is computed from budgets is void meanwhile."""
+
+    t_ns: int  # the end of its firing's nodes, or just before
+    lane: str
+    node: str
+    firing: int
+    took_ns: int
+    budget_ns: int
+
+
+NO_LIMIT = 1 << 62
 Play = Callable[["Lane", int, NodeUse], Callable[..., Any]]
 
 
@@ -95,6 +108,8 @@ class Lane:
         self.instances: list[Any] = []
         self.counts: dict[str, int] = {}  # outputs of recorded nodes so far
         self.on_raise: Callable[[Lane, str, BaseException], None] = lambda lane, node, exc: None
+        self.on_overrun: Callable[[Overrun], None] = lambda overrun: None
+        self.outlets: list[Queue] = []  # of a lane with a queue: the queues that it feeds
         self.on_log: Callable[[bytes], None] | None = None
         self.progress = ""  # what is being opened, for reports of hangs
         every = plan.task.every_ns
@@ -118,6 +133,11 @@ class Lane:
             self._apply_events()
         tick: Generator[Any, Any, None] = self.tick(release, self.firing)
         return tick
+
+    def may_start(self) -> bool:
+        """Whether there is room for what a job of it makes: else it is held back, and what waits
+        for it waits in its own queue, up to the entrance of the chain."""
+        return all(queue.has_room() for queue in self.outlets)
 
     def _apply_events(self) -> None:
         for _ in range(min(len(self.inbox), 200)):
@@ -272,8 +292,11 @@ class Assembly:
         sink: Sink | None = None,
         play: Play | None = None,
         budgets: Mapping[str, int] | None = None,
+        make_link: Callable[[Plan, TaskPlan, str], Slot] | None = None,
     ) -> None:
+        """budgets: by node, where they differ from the declared ones."""
         self.graph, self.plan, self.seed = graph, plan, seed
+        make_link = make_link or link_for
         self.edges = [EdgeStats() for _ in plan.edges]
         self.nodes = {name: NodeStats() for name in graph.nodes}
         self.slots: dict[str, list[Slot]] = {}
@@ -281,10 +304,16 @@ class Assembly:
         self.readers: dict[tuple[int, str], Slot] = {}
         for lane in self.lanes:
             for source in lane.task.reads:
-                slot = self.readers[lane.index, source] = Slot()
+                slot = self.readers[lane.index, source] = make_link(plan, lane.task, source)
                 self.slots.setdefault(source, []).append(slot)
         for lane in self.lanes:
             self._wire(lane, buses, timing(lane.index), play, budgets or {})
+        for lane in self.lanes:
+            queue = self.readers.get((lane.index, lane.task.trigger))
+            if isinstance(queue, Queue):
+                queue.stats = [self.edges[i] for i in _edges_into(plan, lane.task)]
+                fed = [slot for s in lane.task.publishes for slot in self.slots[s]]
+                lane.outlets = [slot for slot in fed if isinstance(slot, Queue)]
 
     def _wire(
         self,
@@ -306,6 +335,9 @@ class Assembly:
             "PACK": stepping.layout.pack,
             "check": lambda index, place, value: check_output(uses[index], place, value),
             "raised": lambda index, exc: lane.on_raise(lane, uses[index].name, exc),
+            "overran": lambda index, firing, took: lane.on_overrun(
+                Overrun(timing.now(), lane.name, uses[index].name, firing, took, env[f"O{index}"])
+            ),
         }
         for source in lane.task.reads:
             env[f"S{ids[source]}"] = self.readers[lane.index, source]
@@ -330,7 +362,8 @@ class Assembly:
             env[f"N{index}"] = call
             env[f"K{index}"] = lane.constants[index]
             env[f"T{index}"] = self.nodes[use.name]
-            env[f"B{index}"] = budgets.get(use.name, step.budget_ns)
+            budget = budgets.get(use.name, step.budget_ns)
+            env[f"B{index}"], env[f"O{index}"] = budget, budget or NO_LIMIT
             env[f"X{index}"] = _random(self.seed, use.name)
         for index, bus in enumerate(lane.task.buses):
             device, guard = buses[bus.role]
@@ -389,7 +422,11 @@ class Assembly:
         plan = self.plan.edges[edge]
         if plan.kind == "loop":
             return 0
-        if plan.kind == "slot":
+        if plan.kind == "fifo":
+            stats = self.edges[edge]
+            queues = (s for s in self.slots[plan.source] if isinstance(s, Queue))
+            return next(len(q.items) for q in queues if any(one is stats for one in q.stats))
+        if plan.kind in ("slot", "aligned"):
             value = self.slots[plan.source][0].value
             made = value[0] if value else 0
         else:
@@ -399,6 +436,21 @@ class Assembly:
                 if plan.source in lane.ids and plan.source not in lane.task.reads
             )
         return made - self.edges[edge].last
+
+
+def link_for(plan: Plan, task: TaskPlan, source: str) -> Slot:
+    """The link through which a task reads a source of another lane."""
+    if task.fifo and source == task.trigger:
+        return Queue(task.fifo)
+    for number in _edges_into(plan, task):
+        edge = plan.edges[number]
+        if edge.source == source and edge.kind == "aligned":
+            return Recent(edge.keep)
+    return Slot()
+
+
+def _edges_into(plan: Plan, task: TaskPlan) -> list[int]:
+    return [number for step in task.steps for _, number in step.inputs]
 
 
 def node_error(use: NodeUse, exc: BaseException) -> NodeError:

@@ -1,20 +1,24 @@
-"""The realtime executor: one thread per lane, one per stream device."""
+"""The realtime executor: the plan's threads with their lanes, and one per stream device."""
 
 import gc
 import logging
+import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from haihe.runtime.clock import MILLISECOND, SECOND, now_ns, sleep_until
 from haihe.runtime.errors import DeviceError, HaiheError
-from haihe.runtime.exec.lane import Assembly, Lane, Sink, Timing, node_error, open_node
+from haihe.runtime.exec.lane import Assembly, Lane, Overrun, Sink, Timing, node_error, open_node
 from haihe.runtime.graph import Graph
 from haihe.runtime.guard.guard import Guard
 from haihe.runtime.io import BusDevice, Port, StreamDevice
-from haihe.runtime.plan.model import Plan
+from haihe.runtime.links.slot import Slot
+from haihe.runtime.plan.model import Plan, ThreadPlan
 from haihe.runtime.record.format import Event
 
 log = logging.getLogger(__name__)
@@ -85,6 +89,43 @@ class _Interpreter:
 _interpreter = _Interpreter()
 
 
+@dataclass(eq=False)
+class _Run:
+    """A lane on its thread."""
+
+    lane: Lane
+    link: Slot | None  # through which its trigger comes
+    release_ns: int = 0  # the next place of its grid
+    arrivals: deque[int] = field(default_factory=deque)  # of jobs that wait; one, but for a queue
+    used: int = 0  # number of the trigger's last message
+
+
+class _Worker:
+    """A thread of the plan and the lanes that it runs."""
+
+    def __init__(self, plan: ThreadPlan) -> None:
+        self.plan = plan
+        self.runs: list[_Run] = []
+        self.wake = threading.Event()
+        self.thread: threading.Thread | None = None
+
+    @property
+    def lanes(self) -> list[Lane]:
+        return [run.lane for run in self.runs]
+
+    @property
+    def progress(self) -> str:
+        """What it is opening, for reports of hangs."""
+        return next((lane.progress for lane in self.lanes if lane.progress), "")
+
+    def next_job(self) -> _Run | None:
+        """Which lane's job is dispatched."""
+        waiting = [run for run in self.runs if run.arrivals and run.lane.may_start()]
+        if self.plan.policy == "fifo":
+            return min(waiting, key=lambda run: run.arrivals[0], default=None)
+        return waiting[0] if waiting else None
+
+
 class RealtimeExecutor:
     """Runs a plan against the machine's clock."""
 
@@ -96,7 +137,11 @@ class RealtimeExecutor:
         streams: Mapping[str, StreamDevice],
         sink: Sink | None = None,
         seed: int = 0,
+        budgets: Mapping[str, int] | None = None,
+        on_overrun: Callable[[Overrun], None] | None = None,
     ) -> None:
+        """budgets: by node, where they differ from the declared ones. on_overrun: called from the
+        lane's thread when a node takes longer."""
         self.plan = plan
         self._buses, self._streams, self._sink = buses, streams, sink
         timing = Timing(now_ns, now_ns, now_ns)
@@ -107,6 +152,7 @@ class RealtimeExecutor:
             lambda _: timing,
             seed=seed,
             sink=sink,
+            budgets=budgets,
         )
         self.state = "cold"
         self.outcome = Outcome()
@@ -117,14 +163,23 @@ class RealtimeExecutor:
         self._ready = threading.Semaphore(0)
         self._go = threading.Event()
         self._stop = threading.Event()
-        self._wakes = {lane.index: threading.Event() for lane in self.assembly.lanes}
-        self._threads: list[tuple[Lane, threading.Thread]] = []
+        self._workers = [_Worker(thread) for thread in plan.threads]
         self._readers: list[threading.Thread] = []
         for lane in self.assembly.lanes:
             lane.on_raise = self._raised
-            if lane.task.trigger:
-                slot = self.assembly.readers[lane.index, lane.task.trigger]
-                slot.wake = self._wakes[lane.index].set
+            if on_overrun is not None:
+                lane.on_overrun = on_overrun
+            worker = next(w for w in self._workers if lane.name in w.plan.lanes)
+            link = self.assembly.readers.get((lane.index, lane.task.trigger))
+            run = _Run(lane, link)
+            worker.runs.append(run)
+            worker.runs.sort(key=lambda run: worker.plan.lanes.index(run.lane.name))
+            if link is not None:
+                link.wake = partial(self._arrive, worker, run, link)
+        for worker in self._workers:
+            for lane in worker.lanes:
+                for queue in lane.outlets:
+                    queue.freed = worker.wake.set
 
     def _sources(self) -> list[str]:
         sources: list[str] = []
@@ -139,15 +194,14 @@ class RealtimeExecutor:
         self.state = "warming"
         _interpreter.enter()
         self._is_tuned = True
-        for lane in self.assembly.lanes:
-            thread = threading.Thread(
-                target=self._lane, args=(lane,), name=f"haihe-{lane.name}", daemon=True
+        for worker in self._workers:
+            worker.thread = threading.Thread(
+                target=self._work, args=(worker,), name=f"haihe-{worker.plan.name}", daemon=True
             )
-            self._threads.append((lane, thread))
-            thread.start()
-        for _ in self._threads:
+            worker.thread.start()
+        for _ in self._workers:
             if not self._ready.acquire(timeout=START_LIMIT_S):
-                slow = ", ".join(f"{lane.name} ({lane.progress})" for lane, _ in self._threads)
+                slow = ", ".join(f"{w.plan.name} ({w.progress})" for w in self._workers)
                 self.stop("start-up took too long")
                 raise HaiheError(
                     f"start of {self.plan.graph}: not ready after {START_LIMIT_S:.0f} s; lanes: "
@@ -198,18 +252,20 @@ class RealtimeExecutor:
             self.outcome.reason = reason
         self._stop.set()
         self._go.set()
-        for wake in self._wakes.values():
-            wake.set()
+        for worker in self._workers:
+            worker.wake.set()
         deadline = now_ns() + round(STOP_LIMIT_S * 1e9) + REST_LIMIT_NS
-        for lane, thread in self._threads:
-            if thread.ident is None:
+        for worker in self._workers:
+            thread = worker.thread
+            if thread is None or thread.ident is None:
                 continue
             thread.join(max(0.05, (deadline - now_ns()) * 1e-9))
-            if thread.is_alive() and lane.name not in self.outcome.hung:
-                self.outcome.hung.append(lane.name)
-                where = _where(thread) or lane.progress
-                log.error("lane %s did not stop: it hangs at %s", lane.name, where)
-                lane.flush(now_ns())  # what it recorded before
+            if thread.is_alive() and worker.plan.name not in self.outcome.hung:
+                self.outcome.hung.append(worker.plan.name)
+                where = _where(thread) or worker.progress
+                log.error("lane %s did not stop: it hangs at %s", worker.plan.name, where)
+                for lane in worker.lanes:
+                    lane.flush(now_ns())  # what it recorded before
             deadline = min(deadline, now_ns() + round(STOP_LIMIT_S * 1e9))
         for reader in self._readers:  # they look up every IDLE_S; closing under them is not safe
             if reader.ident is not None:
@@ -224,33 +280,34 @@ class RealtimeExecutor:
 
     # --- threads ------------------------------------------------------------------------------
 
-    def _lane(self, lane: Lane) -> None:
-        try:
-            self._open(lane)
-        except Exception as exc:  # noqa: BLE001 - the supervisor: start() raises it again
-            self.outcome.failures.append((lane.name, lane.progress, exc))
-            self._ready.release()
-            self._close(lane)
-            return
+    def _work(self, worker: _Worker) -> None:
+        place(worker.plan)
+        for lane in worker.lanes:
+            try:
+                self._open(lane)
+            except Exception as exc:  # noqa: BLE001 - the supervisor: start() raises it again
+                self.outcome.failures.append((lane.name, lane.progress, exc))
+                self._ready.release()
+                for opened in worker.lanes:
+                    self._close(opened)
+                return
         self._ready.release()
         self._go.wait()
         try:
-            if lane.task.every_ns:
-                self._periodic(lane)
-            else:
-                self._triggered(lane)
+            self._serve(worker)
         except Exception as exc:
-            log.exception("lane %s failed", lane.name)
-            self.outcome.failures.append((lane.name, lane.progress, exc))
+            log.exception("lane %s failed", worker.plan.name)
+            self.outcome.failures.append((worker.plan.name, worker.progress, exc))
             self._stop.set()
         finally:
-            try:
-                self._make_safe(lane)
-            except Exception as exc:
-                log.exception("lane %s: the safe actions failed", lane.name)
-                self.outcome.failures.append((lane.name, "safe actions", exc))
-            finally:
-                self._close(lane)
+            for lane in worker.lanes:
+                try:
+                    self._make_safe(lane)
+                except Exception as exc:
+                    log.exception("lane %s: the safe actions failed", lane.name)
+                    self.outcome.failures.append((lane.name, "safe actions", exc))
+                finally:
+                    self._close(lane)
 
     def _open(self, lane: Lane) -> None:
         for step, instance in zip(lane.task.steps, lane.instances, strict=True):
@@ -264,37 +321,61 @@ class RealtimeExecutor:
         self._drive(lane.setup())
         lane.progress = ""
 
-    def _periodic(self, lane: Lane) -> None:
-        period, release = lane.task.every_ns, self.started_ns
-        stopped = self._stop.is_set
-        while not stopped():
-            if period > 200 * MILLISECOND:
-                self._stop.wait(max(0.0, (release - now_ns()) * 1e-9 - 0.01))
-                if stopped():
-                    return
-            sleep_until(release)
-            self._drive(lane.begin(release))
-            now = now_ns()
-            lane.after_firing(now)
-            release += period
-            if release < now:  # overrun: skip to the next place of the grid
-                late = (now - release) // period + 1
-                self.skipped[lane.name] += late
-                release += late * period
+    def _arrive(self, worker: _Worker, run: _Run, link: Slot) -> None:
+        """A triggered lane has a message: latest wins, or a job for each in its queue."""
+        if run.lane.task.fifo or not run.arrivals:
+            # a stream's message carries its delivery; another lane's is being published now
+            sample = link.value
+            is_stream = run.lane.task.trigger.split(".")[0] in self.plan.streams
+            run.arrivals.append(sample[3] if sample and is_stream else now_ns())
+        worker.wake.set()
 
-    def _triggered(self, lane: Lane) -> None:
-        slot = self.assembly.readers[lane.index, lane.task.trigger]
-        wake, last = self._wakes[lane.index], 0
+    def _serve(self, worker: _Worker) -> None:
+        """Releases, and jobs one at a time, until the stop."""
+        wake, periodic = worker.wake, [run for run in worker.runs if run.lane.task.every_ns]
+        for run in periodic:
+            run.release_ns = self.started_ns
         while not self._stop.is_set():
-            if not wake.wait(IDLE_S):
-                lane.flush(now_ns())
-                continue
             wake.clear()
-            sample = slot.value
-            if sample is None or sample[0] == last:
-                continue
-            last = self._drive(lane.begin(sample[3]))  # it may have got a newer one
-            lane.after_firing(now_ns())
+            now = now_ns()
+            for run in periodic:
+                self._release(run, now)
+            job = worker.next_job()
+            if job is not None:
+                self._fire(job)
+            elif not periodic:
+                if not wake.wait(IDLE_S):
+                    for run in worker.runs:
+                        run.lane.flush(now_ns())
+            else:
+                due = min(run.release_ns for run in periodic)
+                if len(periodic) == len(worker.runs) and due - now < 200 * MILLISECOND:
+                    sleep_until(due)
+                else:
+                    wake.wait(max(0.0, (due - now) * 1e-9))
+
+    def _release(self, run: _Run, now: int, *, is_running: bool = False) -> None:
+        """The places of a lane's grid up to now; while its job waits or runs they are skipped."""
+        while run.release_ns <= now:
+            if is_running or run.arrivals:
+                self.skipped[run.lane.name] += 1
+            else:
+                run.arrivals.append(run.release_ns)
+            run.release_ns += run.lane.task.every_ns
+
+    def _fire(self, run: _Run) -> None:
+        lane, arrival = run.lane, run.arrivals.popleft()
+        if lane.task.every_ns:
+            self._drive(lane.begin(arrival))
+            now = now_ns()
+            self._release(run, now, is_running=True)
+        else:
+            sample = run.link.value if run.link is not None else None
+            if sample is not None and sample[0] == run.used and not lane.task.fifo:
+                return  # the last job has got this one already
+            run.used = self._drive(lane.begin(arrival))
+            now = now_ns()
+        lane.after_firing(now)
 
     def _drive(self, steps: Any) -> Any:
         """Run a lane's generator: do its exchanges; what nodes take has passed already."""
@@ -380,6 +461,22 @@ class RealtimeExecutor:
         self.outcome.reason = self.outcome.reason or f"node {node} raised"
         self.post(("trip", f"node {node} raised"))
         self._stop.set()
+
+
+def place(thread: ThreadPlan) -> None:
+    """Pin the calling thread to its core and give it its real-time priority, as the plan says. A
+    refusal is a warning: the run goes on, and `haihe check` counts on neither."""
+    try:
+        if thread.core >= 0:
+            os.sched_setaffinity(0, {thread.core})
+        if thread.rank > 0:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(thread.rank))
+    except OSError as exc:
+        log.warning(
+            "thread %s: core %d, SCHED_FIFO priority %d refused: %s. It runs unpinned or without "
+            "priority; allow it with `ulimit -r`, or leave it out of the unit profile.",
+            thread.name, thread.core, thread.rank, exc.strerror,
+        )  # fmt: skip
 
 
 def _where(thread: threading.Thread) -> str:

@@ -1,25 +1,29 @@
 """The virtual executor: a discrete-event run of the same stepping code on simulated time.
 
-Ties are part of the contract: completion, then delivery, then release, then dispatch; releases and
-dispatches in the plan's order of lanes (fastest first), all else in the order of scheduling.
-Exchanges reach the emulator when their last byte arrives, so a plant is never stepped past an
-event that is still to come.
+The semantics are those of `runtime/plan/timing.py`. Ties are part of the contract: completion, then
+delivery, then release, then dispatch; releases in the plan's order of lanes (fastest first),
+dispatches in its order of threads, all else in the order of scheduling. Exchanges reach the
+emulator when their last byte arrives, so a plant is never stepped past an event that is still to
+come.
 """
 
 import heapq
 import itertools
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
 from haihe.runtime.clock import MILLISECOND, SECOND
 from haihe.runtime.exec.lane import Assembly, Lane, Sink, Timing, node_error, open_node
 from haihe.runtime.exec.realtime import Outcome
+from haihe.runtime.exec.server import Server
 from haihe.runtime.graph import Graph
 from haihe.runtime.guard.guard import Guard
 from haihe.runtime.io import BusDevice, Exchange, Reply
-from haihe.runtime.plan.model import Plan
+from haihe.runtime.links.slot import Queue
+from haihe.runtime.plan.model import Plan, ThreadPlan
 from haihe.runtime.record.format import Event
 from haihe.runtime.sim import SimCamera
 
@@ -48,16 +52,52 @@ class SimBus:
     port: TimedPort
 
 
-@dataclass
+@dataclass(eq=False)
 class _Run:
+    """A lane on its thread."""
+
     lane: Lane
-    busy: bool = False
-    pending: int | None = None  # release time of the job that waits
-    skipped: int = 0
+    thread: "_Thread"
+    arrivals: deque[int] = field(default_factory=deque)  # of jobs that wait; one, but for a queue
+    skipped: int = 0  # releases
+    offset_ns: int = 0  # of its grid
+
+
+@dataclass(eq=False)
+class _Thread:
+    plan: ThreadPlan
+    index: int
+    runs: list[_Run] = field(default_factory=list)
+    running: _Run | None = None
+    core: Server | None = None  # shared with other threads
+    order: int = 0  # on that core, or at the interpreter
+
+    def next_job(self) -> _Run | None:
+        """Which lane's job is dispatched."""
+        waiting = [run for run in self.runs if run.arrivals and run.lane.may_start()]
+        if self.plan.policy == "fifo":
+            return min(waiting, key=lambda run: run.arrivals[0], default=None)
+        return waiting[0] if waiting else None
+
+
+@dataclass(frozen=True)
+class Contention:
+    """What the threads of a plan share in virtual time, beyond its pinned cores.
+
+    holders: threads of one interpreter, in the order in which they get it; empty: each has its
+    own. held_ns: by lane, how long a job needs it, from its start.
+    """
+
+    holders: tuple[str, ...] = ()
+    held_ns: Mapping[str, int] = field(default_factory=dict)
+
+
+Execution = Callable[[str, int, int], int]  # lane, firing, planned ns -> ns
 
 
 class VirtualExecutor:
-    """Runs a plan in virtual time. Execution times are the nodes' budgets, or `budgets`."""
+    """Runs a plan in virtual time. Execution times are the nodes' budgets, or `budgets`, or what
+    `execution` makes of their sum. offsets: by periodic lane, when its grid begins."""
 
     def __init__(
         self,
@@ -70,6 +110,9 @@ class VirtualExecutor:
         seed: int = 0,
         budgets: Mapping[str, int] | None = None,
         step_world: Callable[[int], None] = lambda t: None,
+        execution: Execution = lambda lane, firing, planned: planned,
+        offsets: Mapping[str, int] | None = None,
+        contention: Contention | None = None,
     ) -> None:
         self.now_ns = START_NS
         self.plan = plan
@@ -88,7 +131,11 @@ class VirtualExecutor:
         self._cameras, self._sink, self._step_world = cameras, sink, step_world
         self._heap: list[tuple[int, int, int, int, Callable[[], None]]] = []
         self._order = itertools.count()
-        self._runs = [_Run(lane) for lane in self.assembly.lanes]
+        self._execution = execution
+        self._contention = contention or Contention()
+        self._threads = [_Thread(thread, i) for i, thread in enumerate(plan.threads)]
+        self._runs = [self._run_of(lane, offsets or {}) for lane in self.assembly.lanes]
+        self._share()
         self._sequences: dict[str, int] = {}
         self.stopping = False
         self.begin_ns = 0  # the first release
@@ -98,6 +145,33 @@ class VirtualExecutor:
             for bus in run.lane.buses:
                 bus.port = buses[bus.role].port
             run.lane.on_raise = self._raised
+            if run.lane.task.trigger:
+                link = self.assembly.readers[run.lane.index, run.lane.task.trigger]
+                link.wake = partial(self._arrive, run)
+                if isinstance(link, Queue):
+                    link.freed = self._dispatch_all
+
+    def _run_of(self, lane: Lane, offsets: Mapping[str, int]) -> _Run:
+        thread = next(t for t in self._threads if lane.name in t.plan.lanes)
+        run = _Run(lane, thread, offset_ns=offsets.get(lane.name, 0))
+        thread.runs.append(run)
+        thread.runs.sort(key=lambda run: thread.plan.lanes.index(run.lane.name))
+        return run
+
+    def _share(self) -> None:
+        """Give threads the core, or the interpreter, that they have in common."""
+        cores = Counter(thread.plan.core for thread in self._threads)
+        servers = {core: self._server() for core, n in cores.items() if core >= 0 and n > 1}
+        self._interpreter = self._server()
+        for thread in self._threads:
+            thread.core = servers.get(thread.plan.core)
+            if thread.core is not None:
+                thread.order = -thread.plan.rank
+            elif thread.plan.name in self._contention.holders:
+                thread.order = self._contention.holders.index(thread.plan.name)
+
+    def _server(self) -> Server:
+        return Server(self.now, lambda t, action: self._push(t, COMPLETION, action))
 
     def now(self) -> int:
         """Virtual time in ns."""
@@ -156,7 +230,8 @@ class VirtualExecutor:
             self.post(("arm",))
         for run in self._runs:
             if run.lane.task.every_ns:
-                self._push(begin, RELEASE, partial(self._release, run, begin), run.lane.index)
+                first = begin + run.offset_ns
+                self._push(first, RELEASE, partial(self._release, run, first), run.lane.index)
         for role, camera in self._cameras.items():
             first = begin + camera.first_ns
             self._push(first, DELIVERY, partial(self._capture, role, 0, first))
@@ -166,7 +241,7 @@ class VirtualExecutor:
             self._next()
         # let what runs complete; start nothing new
         self.stopping = True
-        while any(run.busy for run in self._runs) and self._heap:
+        while any(thread.running for thread in self._threads) and self._heap:
             self._next()
 
     def _next(self) -> None:
@@ -226,31 +301,39 @@ class VirtualExecutor:
                 self._sink.stream(source, number, capture, self.now_ns, message)
             for slot in slots:
                 slot.put((number, message, capture, self.now_ns))
-            for run in self._runs:
-                if run.lane.task.trigger == source:
-                    if run.pending is None:
-                        run.pending = self.now_ns
-                    self._push_dispatch(run)
+
+    def _arrive(self, run: _Run) -> None:
+        """A triggered lane has a message: latest wins, or a job for each in its queue."""
+        if run.lane.task.fifo or not run.arrivals:
+            run.arrivals.append(self.now_ns)
+        self._push_dispatch(run.thread)
 
     def _release(self, run: _Run, t: int) -> None:
         if self.stopping:
             return
-        if run.busy:
+        if run.arrivals or run.thread.running is run:
             run.skipped += 1
         else:
-            run.pending = t
-            self._push_dispatch(run)
+            run.arrivals.append(t)
+            self._push_dispatch(run.thread)
         following = t + run.lane.task.every_ns
         self._push(following, RELEASE, partial(self._release, run, following), run.lane.index)
 
-    def _push_dispatch(self, run: _Run) -> None:
-        self._push(self.now_ns, DISPATCH, partial(self._dispatch, run), run.lane.index)
+    def _push_dispatch(self, thread: _Thread) -> None:
+        self._push(self.now_ns, DISPATCH, partial(self._dispatch, thread), thread.index)
 
-    def _dispatch(self, run: _Run) -> None:
-        if run.busy or run.pending is None or self.stopping:
+    def _dispatch_all(self) -> None:
+        for thread in self._threads:
+            self._push_dispatch(thread)
+
+    def _dispatch(self, thread: _Thread) -> None:
+        if thread.running is not None or self.stopping:
             return
-        release, run.pending, run.busy = run.pending, None, True
-        self._advance(run, run.lane.begin(release), None)
+        run = thread.next_job()
+        if run is None:
+            return
+        thread.running = run
+        self._advance(run, run.lane.begin(run.arrivals.popleft()), None)
 
     def _advance(self, run: _Run, steps: Any, reply: Reply | None) -> None:
         """Go on with a firing until it asks for time."""
@@ -259,16 +342,37 @@ class VirtualExecutor:
             while item == 0:  # a node without a budget takes no time
                 item = steps.send(reply)
                 reply = None
+                if item.__class__ is int:
+                    item = self._execution(run.lane.name, run.lane.firing, item)
         except StopIteration:
-            run.busy = False
+            run.thread.running = None
             run.lane.after_firing(self.now_ns)
-            if run.pending is not None:
-                self._push_dispatch(run)
+            self._push_dispatch(run.thread)
             return
         if item.__class__ is int:
-            self._push(self.now_ns + item, COMPLETION, lambda: self._advance(run, steps, None))
+            self._spend(run, item, lambda: self._advance(run, steps, None))
         else:
             self._exchange(run, steps, item.port, item.pending)
+
+    def _spend(self, run: _Run, work_ns: int, done: Callable[[], None]) -> None:
+        """Let a job compute: alone, on a core that it shares, or with an interpreter to share."""
+        thread = run.thread
+        if thread.core is not None:
+            thread.core.add(thread.order, work_ns, done)
+            return
+        held = 0
+        if thread.plan.name in self._contention.holders:
+            held = min(work_ns, self._contention.held_ns.get(run.lane.name, 0))
+        if not held:
+            self._push(self.now_ns + work_ns, COMPLETION, done)
+        elif held == work_ns:
+            self._interpreter.add(thread.order, held, done)
+        else:
+            self._interpreter.add(
+                thread.order,
+                held,
+                lambda: self._push(self.now_ns + work_ns - held, COMPLETION, done),
+            )
 
     def _exchange(self, run: _Run, steps: Any, port: TimedPort, exchange: Exchange) -> None:
         begun = self.now_ns

@@ -1,29 +1,90 @@
-"""The default edge between lanes: one place, latest wins.
+"""The edges between lanes, in one process.
 
-The place is one reference to a sample, so a message and its number cannot tear. A sample is
-(sequence, message, origin, fired): the number from 1, the message, the oldest capture stamp in its
-lineage, and the clock reading of the firing that made it, both in ns.
+A sample is (sequence, message, origin, fired): the number from 1, the message, the oldest capture
+stamp in its lineage, and the clock reading of the firing that made it, both in ns. A link holds
+references to samples, so a message and its number cannot tear.
 """
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
+
+from haihe.runtime.telemetry.stats import EdgeStats
 
 Sample = tuple[int, Any, int, int]
 
 
 class Slot:
-    """One place for the newest sample of a source; `wake` is called after each one, if given."""
+    """The default: one place, latest wins. `wake` is called after each sample, if given."""
 
-    __slots__ = ("sent", "value", "wake")
+    __slots__ = ("value", "wake")
 
     def __init__(self) -> None:
         self.value: Sample | None = None
-        self.sent = 0
         self.wake: Callable[[], None] | None = None
 
     def put(self, sample: Sample) -> None:
         """Publish; never waits."""
         self.value = sample
-        self.sent += 1
         if self.wake is not None:
             self.wake()
+
+
+class Queue(Slot):
+    """`fifo(n)`: samples in order, each taken once.
+
+    A full queue refuses and counts. Where a queue feeds the writer, the executor holds the writer
+    back until there is room, so a refusal happens at the entrance of a chain only.
+    """
+
+    __slots__ = ("freed", "items", "places", "stats")
+
+    def __init__(self, places: int) -> None:
+        super().__init__()
+        self.items: deque[Sample] = deque()
+        self.places = places
+        self.stats: list[EdgeStats] = []  # of the edges that end here
+        self.freed: Callable[[], None] | None = None
+
+    def has_room(self) -> bool:
+        """Whether another sample would be taken."""
+        return len(self.items) < self.places
+
+    def put(self, sample: Sample) -> None:
+        """Publish, or refuse when it is full; never waits."""
+        self.value = sample
+        if not self.has_room():
+            for stats in self.stats:
+                stats.refused += 1
+            return
+        self.items.append(sample)
+        if self.wake is not None:
+            self.wake()
+
+    def take(self) -> Sample | None:
+        """The oldest sample, which leaves the queue."""
+        sample = self.items.popleft() if self.items else None
+        if self.freed is not None:
+            self.freed()
+        return sample
+
+
+class Recent(Slot):
+    """`aligned()`: the newest samples, from which the reader takes the one captured nearest."""
+
+    __slots__ = ("items", "keep")
+
+    def __init__(self, keep: int) -> None:
+        super().__init__()
+        self.items: tuple[Sample, ...] = ()
+        self.keep = keep
+
+    def put(self, sample: Sample) -> None:
+        """Publish; never waits. Readers hold on to the tuple that they saw."""
+        self.items = (*self.items[1 - self.keep :], sample)
+        super().put(sample)
+
+
+def nearest(samples: tuple[Sample, ...], origin: int) -> Sample | None:
+    """The sample captured nearest to `origin`, the older one of two at the same distance."""
+    return min(samples, key=lambda sample: abs(sample[2] - origin), default=None)

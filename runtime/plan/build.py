@@ -1,20 +1,30 @@
 """From a graph to a plan: triggers, rate domains, order, edges.
 
 A rate domain is what one root sets going: a stream device, or a period. Each domain is one fused
-straight-line task in a lane of its own: its timing bound is nearly exact, and a hop between
-threads costs some ten times a checked node call (docs/design.md).
+straight-line task in a lane and a thread of its own: its timing bound is nearly exact, and a hop
+between threads costs some ten times a checked node call (docs/design.md). `Graph.thread` lets
+lanes share a thread, and lets a node start a lane where it would be fused with what triggers it.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from haihe.runtime.errors import PlanError
 from haihe.runtime.graph import Graph, NodeUse
-from haihe.runtime.plan.model import BusPlan, EdgePlan, LanePlan, Plan, StepPlan, TaskPlan
+from haihe.runtime.node import InputPort
+from haihe.runtime.plan.model import (
+    BusPlan,
+    EdgePlan,
+    LanePlan,
+    Plan,
+    StepPlan,
+    TaskPlan,
+    ThreadPlan,
+)
 from haihe.runtime.traced import Ref
 from haihe.runtime.types import Message
 from haihe.runtime.units import format_ns
@@ -27,18 +37,43 @@ class DeviceTiming:
     cycle_ns: int
 
 
-Domain = tuple[str, Any]  # ("every", period) or ("stream", "front.image")
+@dataclass(frozen=True)
+class Placement:
+    """Where a thread runs, as the unit profile says: see ThreadPlan."""
+
+    core: int = -1
+    rank: int = 0
 
 
-def make_plan(graph: Graph, devices: Mapping[str, DeviceTiming]) -> Plan:
+class Domain(NamedTuple):
+    """What sets a lane going: a period in ns (0: none), or a source; and the node that a thread
+    of the graph names as its start ("": none)."""
+
+    every_ns: int
+    source: str
+    start: str = ""
+
+
+def make_plan(
+    graph: Graph,
+    devices: Mapping[str, DeviceTiming],
+    placements: Mapping[str, Placement] | None = None,
+) -> Plan:
     """Plan a graph; raises PlanError naming the node, its line and the cure."""
-    return _Planner(graph, devices).plan()
+    return _Planner(graph, devices, placements or {}).plan()
 
 
 class _Planner:
-    def __init__(self, graph: Graph, devices: Mapping[str, DeviceTiming]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        devices: Mapping[str, DeviceTiming],
+        placements: Mapping[str, Placement],
+    ) -> None:
         self.graph = graph
         self.devices = devices
+        self.placements = placements
+        self.starts = {name for thread in graph.threads.values() for name in thread.nodes}
         self.triggers = {name: self._trigger(use) for name, use in graph.nodes.items()}
         self.domains: dict[str, Domain] = {}
         self.bus_domains: dict[str, Domain] = {}
@@ -51,10 +86,11 @@ class _Planner:
             if not device.kind.stream:
                 self.bus_domains[role] = self._bus_domain(role)
         for name in graph.nodes:
-            self._domain(name, ())
+            self._refuse_circle(name)
+            self._domain(name)
         domains = list(dict.fromkeys([*self.domains.values(), *self.bus_domains.values()]))
         # fastest first: the order of lanes is the order of release on equal times
-        domains.sort(key=lambda d: (d[0] != "every", d[1] if d[0] == "every" else 0))
+        domains.sort(key=lambda d: (not d.every_ns, d.every_ns))
         members = {d: self._order(d) for d in domains}
         edges: list[EdgePlan] = []
         tasks = [self._task(domain, members[domain], edges) for domain in domains]
@@ -70,7 +106,35 @@ class _Planner:
         ]
         lanes = tuple(LanePlan(task.name, task) for task in tasks)
         streams = tuple(r for r, d in graph.devices.items() if d.kind.stream)
-        return Plan(graph.name, lanes, tuple(edges), streams)
+        for thread in graph.threads.values():
+            if any(
+                lane.name == thread.name
+                for d, lane in zip(domains, lanes, strict=True)
+                if not d.start
+            ):
+                raise PlanError(
+                    f"{thread.line}: thread {thread.name}: a lane that has its own thread is "
+                    "called so already. Choose another name."
+                )
+        threads = self._threads(
+            {d.start: lane.name for d, lane in zip(domains, lanes, strict=True)}
+        )
+        threads += [
+            self._placed(ThreadPlan(lane.name, (lane.name,)))
+            for domain, lane in zip(domains, lanes, strict=True)
+            if not domain.start
+        ]
+        return Plan(graph.name, lanes, tuple(edges), streams, tuple(threads))
+
+    def _threads(self, started: Mapping[str, str]) -> list[ThreadPlan]:
+        return [
+            self._placed(ThreadPlan(t.name, tuple(started[n] for n in t.nodes), t.policy))
+            for t in self.graph.threads.values()
+        ]
+
+    def _placed(self, thread: ThreadPlan) -> ThreadPlan:
+        place = self.placements.get(thread.name, Placement())
+        return msgspec.structs.replace(thread, core=place.core, rank=place.rank)
 
     # --- triggers and domains -----------------------------------------------------------------
 
@@ -91,10 +155,12 @@ class _Planner:
                     "only remembers. Let another input trigger it, or give it a period."
                 )
             return use.inputs[contract.on]
-        unaged = [
+        queued = [port.name for port in contract.inputs if port.fifo and port.name in use.inputs]
+        unaged = queued or [
             port.name
             for port in contract.inputs
             if port.fresh is None
+            and port.aligned is None
             and port.name in use.inputs
             and use.inputs[port.name].source != "feedback"
         ]
@@ -107,23 +173,34 @@ class _Planner:
         ref = use.inputs[unaged[0]]
         return ref
 
-    def _domain(self, name: str, path: tuple[str, ...]) -> Domain:
+    def _refuse_circle(self, name: str) -> None:
+        path: list[str] = []
+        while name not in path:
+            path.append(name)
+            trigger = self.triggers[name]
+            if isinstance(trigger, int) or trigger.source != "node":
+                return
+            name = trigger.owner
+        circle = path[path.index(name) :]
+        lines = " and ".join(self.graph.nodes[n].line for n in circle)
+        raise PlanError(
+            f"{lines}: the nodes {' -> '.join([*circle, name])} trigger each other. Give one of "
+            "them a period, or close the loop with feedback()."
+        )
+
+    def _domain(self, name: str) -> Domain:
         if name in self.domains:
             return self.domains[name]
-        if name in path:
-            loop = " -> ".join([*path[path.index(name) :], name])
-            lines = " and ".join(self.graph.nodes[n].line for n in path[path.index(name) :])
-            raise PlanError(
-                f"{lines}: the nodes {loop} trigger each other. Give one of them a period, or "
-                "close the loop with feedback()."
-            )
         trigger = self.triggers[name]
+        start = name if name in self.starts else ""
         if isinstance(trigger, int):
-            domain: Domain = ("every", trigger)
+            domain = Domain(trigger, "", start)
+        elif start or (
+            trigger.source == "device" and self.graph.devices[trigger.owner].kind.stream
+        ):
+            domain = Domain(0, str(trigger), start)
         elif trigger.source == "node":
-            domain = self._domain(trigger.owner, (*path, name))
-        elif self.graph.devices[trigger.owner].kind.stream:
-            domain = ("stream", str(trigger))
+            domain = self._domain(trigger.owner)
         else:
             domain = self.bus_domains[trigger.owner]
         self.domains[name] = domain
@@ -134,22 +211,22 @@ class _Planner:
         for (owner, _), ref in self.graph.commands.items():
             if owner == role and ref.source == "node":
                 name = ref.owner
-                seen: set[str] = set()
-                while name not in seen:
-                    seen.add(name)
-                    trigger = self.triggers[name]
-                    if isinstance(trigger, int):
-                        return ("every", trigger)
-                    if trigger.source != "node":
+                self._refuse_circle(name)
+                trigger = self.triggers[name]
+                while not isinstance(trigger, int) and trigger.source == "node":
+                    if name in self.starts:  # a lane of its own, which is not periodic
                         break
                     name = trigger.owner
+                    trigger = self.triggers[name]
+                if isinstance(trigger, int):
+                    return Domain(trigger, "", name if name in self.starts else "")
         cycle = self.devices[role].cycle_ns if role in self.devices else 0
         if not cycle:
             raise PlanError(
                 f"{self.graph.devices[role].line}: device {role}: no periodic node commands it, so "
                 "its own cycle must be known. Give `cycle: 20ms` in the unit profile."
             )
-        return ("every", cycle)
+        return Domain(cycle, "")
 
     # --- order and tasks ----------------------------------------------------------------------
 
@@ -181,8 +258,9 @@ class _Planner:
         local = {use.name for use in uses}
         roles = [r for r, d in self.bus_domains.items() if d == domain]
         reads: list[str] = []
-        if domain[0] == "stream":
-            reads.append(domain[1])
+        near: set[str] = set()  # sources of which a node takes the message nearest to its trigger
+        if domain.source:
+            reads.append(domain.source)
 
         def connect(ref: Ref, target: str, **contract: Any) -> int:
             source = str(ref)
@@ -204,12 +282,28 @@ class _Planner:
             elif (ref.owner in local) or (ref.source == "device" and ref.owner in roles):
                 kind = "local"
             else:
-                kind = "slot"
+                kind = "aligned" if contract.get("keep") else "slot"
+                if source in reads and (source in near or kind == "aligned"):
+                    raise PlanError(
+                        f"{self._line(target)}: {target}: its lane reads {source} twice, aligned() "
+                        "and in another way. Give one of the readers a lane of its own: "
+                        "g.thread(...)."
+                    )
+                if kind == "aligned":
+                    near.add(source)
                 if source not in reads:
                     reads.append(source)
+                if source == domain.source and fifo:
+                    kind = "fifo"
+            if contract.get("keep") and kind != "aligned":
+                raise PlanError(
+                    f"{self._line(target)}: {target} is aligned(), but {source} is made in the "
+                    "same tick. Drop aligned(), or give its maker a lane of its own: g.thread(...)."
+                )
             edges.append(EdgePlan(source, target, kind, **contract))
             return len(edges) - 1
 
+        fifo = self._fifo(domain, uses)
         steps = tuple(self._step(use, domain, connect) for use in uses)
         buses = []
         for role in roles:
@@ -218,17 +312,49 @@ class _Planner:
             buses.append(BusPlan(role, f"{role}.state", edge))
         publishes = [f"{role}.state" for role in roles]
         publishes += [str(Ref(use.name, p.name, "node")) for use in uses for p in use.outputs]
-        every = domain[1] if domain[0] == "every" else 0
-        name = "every-" + format_ns(every).replace(" ", "") if every else domain[1].split(".")[0]
+        every = domain.every_ns
+        name = (
+            "every-" + format_ns(every).replace(" ", "") if every else domain.source.split(".")[0]
+        )
         return TaskPlan(
-            name,
+            domain.start or name,
             every,
-            "" if every else domain[1],
+            domain.source,
             steps,
             tuple(buses),
             tuple(reads),
             tuple(publishes),
+            fifo,
         )
+
+    def _line(self, target: str) -> str:
+        owner = target.rsplit(".", 1)[0]
+        if owner in self.graph.nodes:
+            return self.graph.nodes[owner].line
+        return self.graph.command_lines[owner, "command"]
+
+    def _fifo(self, domain: Domain, uses: list[NodeUse]) -> int:
+        """The places of the lane's queue, 0 for none."""
+        wanted: dict[int, str] = {}
+        for use in uses:
+            for port in use.contract.inputs:
+                if not port.fifo:
+                    continue
+                target = f"{use.name}.{port.name}"
+                if self.triggers[use.name] != use.inputs.get(port.name):
+                    raise PlanError(
+                        f"{use.line}: {target} is fifo(), but it does not trigger {use.name}: a "
+                        "queue is emptied by one call for each message. Say "
+                        f'@node(on="{port.name}"), or drop fifo().'
+                    )
+                if str(use.inputs[port.name]) == domain.source:
+                    wanted[port.fifo] = target
+        if len(wanted) > 1:
+            raise PlanError(
+                f"{uses[0].line}: {' and '.join(wanted.values())} share one queue, but ask for "
+                f"{' and '.join(map(str, wanted))} places. Ask for the same."
+            )
+        return next(iter(wanted), 0)
 
     def _step(self, use: NodeUse, domain: Domain, connect: Any) -> StepPlan:
         contract = use.contract
@@ -245,12 +371,11 @@ class _Planner:
                 trigger=trigger == ref,
                 fresh_ns=fresh.limit_ns if fresh else None,
                 on_stale=fresh.on_stale if fresh else "skip",
+                **self._alignment(use, port),
             )
             inputs.append((port.name, edge))
         inner = ""
-        if not isinstance(trigger, int) and not (
-            domain[0] == "stream" and str(trigger) == domain[1]
-        ):
+        if not isinstance(trigger, int) and str(trigger) != domain.source:
             inner = str(trigger)
         return StepPlan(
             name=use.name,
@@ -263,6 +388,18 @@ class _Planner:
             budget_ns=contract.budget_ns or 0,
             recorded=contract.recorded,
         )
+
+    def _alignment(self, use: NodeUse, port: InputPort) -> dict[str, int]:
+        if port.aligned is None:
+            return {}
+        trigger = self.triggers[use.name]
+        if isinstance(trigger, int) or use.inputs[port.name] == trigger:
+            what = "nothing triggers it" if isinstance(trigger, int) else "it is the trigger itself"
+            raise PlanError(
+                f"{use.line}: {use.name}.{port.name} is aligned() with the stamp of the node's "
+                f'triggering input, but {what}. Say @node(on="...") with another input.'
+            )
+        return {"within_ns": port.aligned.within_ns, "keep": port.aligned.keep}
 
 
 def _numbered(tasks: list[TaskPlan]) -> list[tuple[int, TaskPlan]]:

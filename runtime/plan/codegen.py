@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from haihe.runtime.contracts import SILENT, TICK, Age, Tick
+from haihe.runtime.links.slot import nearest
 from haihe.runtime.node import Contract, Inject
 from haihe.runtime.plan.model import Plan, StepPlan, TaskPlan
 
-CALLED, QUIET, STALE, ABSENT, RAISED, NOT_TRIGGERED = range(6)
-OUTCOMES = ("called", "silent", "stale", "absent", "raised", "not triggered")
+CALLED, QUIET, STALE, ABSENT, RAISED, NOT_TRIGGERED, UNALIGNED = range(7)
+OUTCOMES = ("called", "silent", "stale", "absent", "raised", "not triggered", "unaligned")
 CODE_BITS = 3  # of an outcome; above them, a bit for each output that was published
 
 
@@ -83,6 +84,12 @@ class _Generator:
             for port in step.outputs:
                 self.ids[self._source(step, port)] = len(self.ids)
         self.external = set(task.reads)
+        self.aligned = {
+            plan.edges[number].source
+            for step in task.steps
+            for _, number in step.inputs
+            if plan.edges[number].kind == "aligned"
+        }
         loops = {e.source for e in plan.edges if e.kind == "loop"}
         self.loops = sorted(
             source for source in loops if any(self._loop_source(s, source) for s in task.steps)
@@ -129,7 +136,7 @@ class _Generator:
         out("return tick, snapshot, restore")
         source = "\n".join(out.lines) + "\n"
         scope: dict[str, Any] = {"SILENT": SILENT, "TICK": TICK, "Tick": Tick, "Age": Age}
-        scope["new_age"] = float.__new__
+        scope |= {"new_age": float.__new__, "nearest": nearest}
         filename = f"<stepping of {self.plan.graph}, {task.name}>"
         exec(compile(source, filename, "exec"), scope)
         import linecache
@@ -158,10 +165,10 @@ class _Generator:
         return any(entry[1] is kind for entry in self.contracts[step.name].injected)
 
     def _environment(self) -> list[str]:
-        names = ["clock", "now", "mono", "LOG", "PACK", "raised", "check"]
+        names = ["clock", "now", "mono", "LOG", "PACK", "raised", "check", "overran"]
         names += [f"S{self.ids[s]}" for s in self.task.reads]
         for index, step in enumerate(self.task.steps):
-            names += [f"N{index}", f"K{index}", f"T{index}", f"B{index}"]
+            names += [f"N{index}", f"K{index}", f"T{index}", f"B{index}", f"O{index}"]
             names += [f"E{edge}" for _, edge in step.inputs]
             names += [f"Y{self.ids[self._source(step, port)]}" for port in step.outputs]
             if self._injects(step, Inject.RNG):
@@ -185,10 +192,18 @@ class _Generator:
             out(f"if b{index}:")
             out(f"q{i} += 1; m{i}, o{i} = r", 1)
         for source in task.reads:
-            out(f"s{self.ids[source]} = S{self.ids[source]}.value")
+            what = "value"
+            if source == task.trigger and task.fifo:
+                what = "take()"
+            elif source in self.aligned:
+                what = "items"
+            out(f"s{self.ids[source]} = S{self.ids[source]}.{what}")
         out("t = clock()")
         for source in task.reads:
             i = self.ids[source]
+            if source in self.aligned:
+                out(f"q{i} = o{i} = f{i} = 0; m{i} = None")  # chosen when the trigger is known
+                continue
             out(f"if s{i} is None: q{i} = 0")
             out(f"else: q{i}, m{i}, o{i}, f{i} = s{i}")
         for index, bus in enumerate(task.buses):
@@ -214,14 +229,18 @@ class _Generator:
             edge = self.plan.edges[number]
             i, e, v = self.ids[edge.source], f"E{number}", f"v{number}"
             values[port], ages[port] = v, f"a{number}"
-            counted = edge.trigger or edge.fresh_ns is not None
             optional = edge.on_stale == "call"
             if edge.kind == "loop":
                 out(f"{v} = m{i}; a{number} = t - o{i} if q{i} else 0")
                 continue
+            if edge.kind == "aligned":
+                self._align(index, step, i)
             out(f"if q{i}:")
-            out(f"if q{i} != {e}.last:", 1)
-            out(f"{e}.received += 1; {e}.overwritten += q{i} - {e}.last - 1; {e}.last = q{i}", 2)
+            out(f"if q{i} > {e}.last:", 1)
+            lost = f"{e}.overwritten += q{i} - {e}.last - 1; "
+            if edge.kind == "fifo":  # what is missing was refused, and counted there
+                lost = ""
+            out(f"{e}.received += 1; {lost}{e}.last = q{i}", 2)
             out(f"{v} = m{i}; a{number} = t - o{i}", 1)
             out(f"{e}.count += 1; {e}.total_ns += a{number}", 1)
             out(f"if a{number} > {e}.worst_ns: {e}.worst_ns = a{number}", 1)
@@ -230,12 +249,17 @@ class _Generator:
                 out(f"{e}.stale += 1", 2)
                 out(f"{v} = None" if optional else f"c{index} = {STALE}", 2)
                 checks += 1
+            if edge.kind == "aligned":
+                trigger = self.ids[self._trigger_of(step)]
+                out(f"if abs(o{i} - o{trigger}) > {edge.within_ns}:", 1)
+                out(f"{v} = None" if optional else f"c{index} = {UNALIGNED}", 2)
+                checks += 1
             out("else:")
             out(f"{e}.absent += 1; a{number} = 0", 1)
             out(f"{v} = None" if optional else f"c{index} = {ABSENT}", 1)
             checks += not optional
             origin = f"o{i}" if not optional else f"(o{i} if {v} is not None else t)"
-            (origins if counted else uncounted).append(origin)
+            (origins if edge.ages else uncounted).append(origin)
         if checks:
             out(f"if c{index} == {CALLED}:")
             out.depth += 1
@@ -244,9 +268,24 @@ class _Generator:
         if checks:
             out.depth -= 1
             out(f"elif c{index} == {STALE}: T{index}.stale += 1")
+            if any(self.plan.edges[number].kind == "aligned" for _, number in step.inputs):
+                out(f"elif c{index} == {UNALIGNED}: T{index}.unaligned += 1")
             out(f"else: T{index}.absent += 1")
         if step.trigger:
             out.depth -= 1
+
+    def _trigger_of(self, step: StepPlan) -> str:
+        return next(
+            self.plan.edges[number].source
+            for _, number in step.inputs
+            if self.plan.edges[number].trigger
+        )
+
+    def _align(self, index: int, step: StepPlan, i: int) -> None:
+        """Choose the message captured nearest to the trigger's."""
+        trigger = self.ids[self._trigger_of(step)]
+        self.out(f"s{i} = nearest(s{i}, o{trigger}) if q{trigger} else None")
+        self.out(f"if s{i} is not None: q{i}, m{i}, o{i}, f{i} = s{i}")
 
     def _fired(self, source: str) -> str:
         for index, bus in enumerate(self.task.buses):
@@ -314,8 +353,7 @@ class _Generator:
         out("u = mono() - u")
         out(f"w += B{index}; {stats}.total_ns += u")
         out(f"if u > {stats}.worst_ns: {stats}.worst_ns = u")
-        if step.budget_ns:
-            out(f"if u > {step.budget_ns}: {stats}.overruns += 1")
+        out(f"if u > O{index}: {stats}.overruns += 1; overran({index}, firing, u)")
         if self._injects(step, Inject.TICK):
             out(f"l{index} = t")
 

@@ -26,6 +26,11 @@ class EdgePlan(msgspec.Struct, frozen=True):
     within_ns: int = 0  # of an aligned edge
     keep: int = 0  # of an aligned edge: how many messages the choice is among
 
+    @property
+    def ages(self) -> bool:
+        """Whether what is made from it is as old as it: a slow side input ages nothing."""
+        return self.trigger or self.fresh_ns is not None or self.kind == "aligned"
+
 
 class StepPlan(msgspec.Struct, frozen=True):
     """One node in a task, at its place in the order."""

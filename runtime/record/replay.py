@@ -19,6 +19,7 @@ from haihe.runtime.exec.lane import Assembly, Lane, Timing
 from haihe.runtime.graph import Graph, NodeUse
 from haihe.runtime.guard.guard import Guard
 from haihe.runtime.io import BusDevice, Reply
+from haihe.runtime.links.slot import Sample, Slot
 from haihe.runtime.plan.codegen import (
     OUTCOMES,
     RAISED,
@@ -89,6 +90,26 @@ class Step(msgspec.Struct):
 LISTED = 20  # differences that are kept in full
 
 
+class _Played(Slot):
+    """Gives its reader exactly the sample that the recorded firing consumed."""
+
+    __slots__ = ("history",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.history: dict[int, Any] = {}
+
+    def put(self, sample: Sample) -> None:
+        self.history[sample[0]] = sample
+
+    def take(self) -> Sample | None:
+        return self.value
+
+    @property
+    def items(self) -> tuple[Sample, ...]:
+        return (self.value,) if self.value is not None else ()
+
+
 class _LaneReplay:
     def __init__(self, lane: Lane, records: list[LaneRecord]) -> None:
         self.lane, self.records = lane, records
@@ -144,11 +165,11 @@ class Replayer:
             lambda index: timing[index],
             seed=int(recording.header.get("seed", 0)),
             play=None if perception else self._play,
+            make_link=lambda plan, task, source: _Played(),
         )
         for lane in self.assembly.lanes:
             self._lanes.append(_LaneReplay(lane, recording.lanes[lane.name]))
             lane.on_log = lambda fixed, lane=lane: self._logged(lane, fixed)
-        self._history: dict[tuple[int, str], dict[int, Any]] = {}
         self._kinds: dict[str, Any] = {}
         self._load_sources()
         if start_s:
@@ -167,17 +188,16 @@ class Replayer:
             for role, device in self.graph.devices.items()
             for port, kind in device.kind.states.items()
         }
-        for (index, source), slot in self.assembly.readers.items():
-            history = self._history[index, source] = {}
+        for index, source in self.assembly.readers:
             if source in self.recording.streams:
                 self._kinds[source] = kinds[source]
+                history = self._link(index, source).history
                 history |= {r.sequence: r for r in self.recording.streams[source]}
-            else:
 
-                def keep(slot: Any = slot, history: Any = history) -> None:
-                    history[slot.value[0]] = slot.value
-
-                slot.wake = keep
+    def _link(self, index: int, source: str) -> _Played:
+        link = self.assembly.readers[index, source]
+        assert isinstance(link, _Played)
+        return link
 
     def _play(self, lane: Lane, index: int, use: NodeUse) -> Callable[..., Any]:
         """Stands for a recorded node: gives what the recording says it gave."""
@@ -246,7 +266,7 @@ class Replayer:
             return True
         lane = replay.lane
         for source, sequence in zip(lane.task.reads, record.fixed[4:], strict=False):
-            if sequence and sequence not in self._history[lane.index, source]:
+            if sequence and sequence not in self._link(lane.index, source).history:
                 return False
         return True
 
@@ -257,8 +277,8 @@ class Replayer:
         inputs: dict[str, Any] = {}
         if record.kind == FIRING:
             for source, sequence in zip(lane.task.reads, record.fixed[4:], strict=False):
-                history = self._history[lane.index, source]
-                slot = self.assembly.readers[lane.index, source]
+                slot = self._link(lane.index, source)
+                history = slot.history
                 slot.value = self._sample(lane, source, history[sequence]) if sequence else None
                 consumed[source] = sequence
                 inputs[source] = slot.value

@@ -2,8 +2,8 @@
 
 
 class EdgeStats:
-    """One edge: sent = received + overwritten + in flight; late and stale are attributes of what
-    was received. Ages are in ns, from the oldest capture stamp to the sampling."""
+    """One edge: sent = received + overwritten + refused + in flight; late and stale are attributes
+    of what was received. Ages are in ns, from the oldest capture stamp to the sampling."""
 
     __slots__ = (
         "absent",
@@ -11,6 +11,7 @@ class EdgeStats:
         "last",
         "overwritten",
         "received",
+        "refused",
         "stale",
         "total_ns",
         "worst_ns",
@@ -19,6 +20,7 @@ class EdgeStats:
     def __init__(self) -> None:
         self.received = 0  # distinct messages read for the first time
         self.overwritten = 0  # never read: a newer one took the place
+        self.refused = 0  # of a fifo edge: never read, the queue was full
         self.stale = 0  # readings older than fresh()
         self.absent = 0  # readings before the first message
         self.count = 0  # readings with a message
@@ -43,6 +45,7 @@ class NodeStats:
         "silent",
         "stale",
         "total_ns",
+        "unaligned",
         "worst_ns",
     )
 
@@ -51,6 +54,7 @@ class NodeStats:
         self.silent = 0  # was called and published nothing
         self.stale = 0  # not called: an input was too old
         self.absent = 0  # not called: an input was never there
+        self.unaligned = 0  # not called: no message near enough to the trigger's stamp
         self.raised = 0
         self.misses = 0  # published later than its deadline
         self.overruns = 0  # ran longer than its declared budget

@@ -204,6 +204,7 @@ class Counters:
 
     received: int = 0
     overwritten: int = 0
+    refused: int = 0
     stale: int = 0
     absent: int = 0
     count: int = 0
