@@ -2,6 +2,7 @@
 the registry, never imported from here.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from haihe.runtime.errors import BoardError, ContractError
 from haihe.runtime.graph import DeviceUse, Graph
 from haihe.runtime.guard.guard import Guard
 from haihe.runtime.io import BusDevice, StreamDevice
-from haihe.runtime.plan.build import DeviceTiming
+from haihe.runtime.plan.build import DeviceTiming, Placement
 from haihe.runtime.plan.model import Plan
 
 
@@ -49,6 +50,28 @@ class Binding:
             role: DeviceTiming(round(device.profile.cycle * 1e9))
             for role, device in self.devices.items()
         }
+
+    def placements(self) -> dict[str, Placement]:
+        """Where the unit wants threads to run."""
+        threads = self.unit.unit.threads
+        return {name: Placement(t.core, t.priority) for name, t in threads.items()}
+
+    def check_threads(self, plan: Plan) -> None:
+        """Raises BoardError for a thread of the unit that the plan does not have."""
+        known = [thread.name for thread in plan.threads]
+        for name, profile in self.unit.unit.threads.items():
+            if name not in known:
+                raise BoardError(
+                    f"{profile.where}: the plan of {plan.graph} has no thread {name!r}. It has: "
+                    f"{', '.join(known)}."
+                )
+        places = Counter((t.core, t.rank) for t in plan.threads if t.core >= 0)
+        for (core, rank), number in places.items():
+            if number > 1:
+                raise BoardError(
+                    f"{self.unit.file}: {number} threads on core {core} have the priority {rank}. "
+                    "Threads that share a core need different ones, or cores of their own."
+                )
 
     def buses(self, plan: Plan) -> dict[str, tuple[BusDevice, Guard | None]]:
         """New bus devices with their guards, for one run of the plan."""

@@ -18,7 +18,7 @@
 
 import dataclasses
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -135,6 +135,23 @@ class DeviceProfile:
 
 
 @dataclass(frozen=True)
+class ThreadProfile:
+    """Where a thread of the plan runs. core: the CPU it is pinned to; priority: of SCHED_FIFO, 1 to
+    99."""
+
+    core: int = -1
+    priority: int = 0
+    where: Where = NOWHERE
+
+    def __post_init__(self) -> None:
+        if self.core < -1 or not 0 <= self.priority <= 99:
+            raise BoardError(
+                f"core {self.core}, priority {self.priority}: expected the number of a CPU, and 1 "
+                "to 99 (0: no real-time priority)."
+            )
+
+
+@dataclass(frozen=True)
 class SimProfile:
     """The simulated world of a unit."""
 
@@ -151,6 +168,7 @@ class Unit:
     devices: dict[str, DeviceProfile]
     about: str = ""
     sim: SimProfile | None = None
+    threads: dict[str, ThreadProfile] = field(default_factory=dict)
     where: Where = NOWHERE
 
 

@@ -456,10 +456,14 @@ class RealtimeExecutor:
 
     def _raised(self, lane: Lane, node: str, exc: BaseException) -> None:
         error = node_error(self.assembly.graph.nodes[node], exc)
+        self.abort(lane.name, node, f"node {node} raised", error)
+
+    def abort(self, lane: str, node: str, reason: str, error: HaiheError) -> None:
+        """Trip every guard and end the run with an error."""
         log.error("%s", error)
-        self.outcome.failures.append((lane.name, node, error))
-        self.outcome.reason = self.outcome.reason or f"node {node} raised"
-        self.post(("trip", f"node {node} raised"))
+        self.outcome.failures.append((lane, node, error))
+        self.outcome.reason = self.outcome.reason or reason
+        self.post(("trip", reason))
         self._stop.set()
 
 

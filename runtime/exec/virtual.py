@@ -97,7 +97,8 @@ Execution = Callable[[str, int, int], int]  # lane, firing, planned ns -> ns
 
 class VirtualExecutor:
     """Runs a plan in virtual time. Execution times are the nodes' budgets, or `budgets`, or what
-    `execution` makes of their sum. offsets: by periodic lane, when its grid begins."""
+    `execution` makes of their sum. offsets: by periodic lane, when its grid begins. mono: a clock
+    for the real times of nodes, which decide nothing here."""
 
     def __init__(
         self,
@@ -113,6 +114,7 @@ class VirtualExecutor:
         execution: Execution = lambda lane, firing, planned: planned,
         offsets: Mapping[str, int] | None = None,
         contention: Contention | None = None,
+        mono: Callable[[], int] = lambda: 0,
     ) -> None:
         self.now_ns = START_NS
         self.plan = plan
@@ -121,7 +123,7 @@ class VirtualExecutor:
             graph,
             plan,
             {role: (bus.device, bus.guard) for role, bus in buses.items()},
-            lambda _: Timing(now, now, lambda: 0),
+            lambda _: Timing(now, now, mono),
             seed=seed,
             sink=sink,
             budgets=budgets,

@@ -14,7 +14,9 @@ publishes its lane's outputs), deliveries of sources, releases of periodic lanes
   its own job is pending or running.
 - A *triggered* lane, latest wins: an arrival while its job is pending only replaces the message
   (the response counts from the first arrival); while it runs, the arrival makes the next job
-  pending. With `fifo` n it runs a job per message, in order; a message is refused when n wait.
+  pending. With `fifo` n it runs a job per message, in order; a message is refused when n wait, and
+  a lane with a queue of its own is held back while a queue that it feeds is full (neither happens
+  while backlogs stay within their places).
 - A *thread* runs its lanes' jobs to the end, one at a time. When it is idle it dispatches at once:
   `priority`: the pending lane that stands first in `lanes`; `fifo`: the earliest arrival, equal
   ones in the order of `lanes`. The start of a job is its dispatch.

@@ -54,7 +54,8 @@ class Recording:
         self.streams: dict[str, list[StreamRecord]] = {}
         self.outputs: dict[str, dict[int, bytes]] = {}
         self.keyframes: dict[str, list[tuple[int, bytes]]] = {}
-        self.notes: dict[str, dict[str, Any]] = {}
+        self.notes: dict[str, dict[str, Any]] = {}  # the last one of each topic
+        self.note_log: dict[str, list[dict[str, Any]]] = {}  # all of them
         self.header: dict[str, Any] = {}
         blocks: dict[str, list[bytes]] = {}
         with McapReader(path) as reader:
@@ -79,6 +80,7 @@ class Recording:
                     self.keyframes.setdefault(name, []).append((message.sequence, message.data))
                 elif kind == "note":
                     self.notes[name] = json.loads(message.data)
+                    self.note_log.setdefault(name, []).append(self.notes[name])
             self.complete = reader.complete and CUT not in reader.metadata()
             self.dropped_bytes = reader.dropped_bytes
         if not self.header:

@@ -1,0 +1,54 @@
+"""Overruns at run time: each one is recorded with what it voids; `strict` stops on the first."""
+
+import threading
+from dataclasses import asdict
+
+from haihe.runtime.errors import NodeError
+from haihe.runtime.exec.lane import Overrun
+from haihe.runtime.exec.realtime import RealtimeExecutor
+from haihe.runtime.graph import Graph
+from haihe.runtime.plan.chains import voided
+from haihe.runtime.plan.model import Plan
+from haihe.runtime.record.recorder import Recorder
+from haihe.runtime.units import format_ns
+
+WARM_FIRINGS = 10  # of a lane: caches and branch predictors are cold, strict does not judge them
+
+
+class OverrunWatch:
+    """What a run does about nodes that exceed their budgets. Called from the lanes' threads."""
+
+    def __init__(
+        self, graph: Graph, plan: Plan, recorder: Recorder | None, *, strict: bool
+    ) -> None:
+        self._graph, self._recorder, self._is_strict = graph, recorder, strict
+        self._voids = {
+            lane.name: [str(chain) for chain in voided(plan, lane.name)] for lane in plan.lanes
+        }
+        self._lock = threading.Lock()
+        self.worst: dict[str, Overrun] = {}  # by node
+        self.executor: RealtimeExecutor | None = None
+
+    def overran(self, overrun: Overrun) -> None:
+        """Note one; stop the run if it is strict."""
+        voids = self._voids[overrun.lane]
+        if self._recorder is not None:
+            note = {**asdict(overrun), "void": voids}
+            self._recorder.note("overrun", note, overrun.t_ns)
+        with self._lock:
+            worst = self.worst.get(overrun.node)
+            if worst is None or overrun.took_ns > worst.took_ns:
+                self.worst[overrun.node] = overrun
+        if self._is_strict and overrun.firing > WARM_FIRINGS and self.executor is not None:
+            line = self._graph.nodes[overrun.node].line
+            self.executor.abort(
+                overrun.lane,
+                overrun.node,
+                f"node {overrun.node} overran its budget",
+                NodeError(
+                    f"{line}: node {overrun.node}: it took {format_ns(overrun.took_ns)} in firing "
+                    f"{overrun.firing}, its budget is {format_ns(overrun.budget_ns)}: the bounds "
+                    f"of {', '.join(voids)} are void. The actuators were made safe; give it a "
+                    "larger budget and check again, or run without --strict."
+                ),
+            )
