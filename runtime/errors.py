@@ -36,6 +36,10 @@ class BoardError(HaiheError):
     """A board or unit profile cannot be used."""
 
 
+class FrameError(HaiheError):
+    """Frames of reference do not fit together: unknown, not joined, in a circle."""
+
+
 class NodeError(HaiheError):
     """A node raised while running; the cause is chained."""
 

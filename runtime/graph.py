@@ -106,6 +106,9 @@ class Graph:
         self.warnings: list[str] = []
         self.origin: dict[str, Any] = {}  # of a pipeline: its name and parameters
         self.file = user_line().rsplit(":", 1)[0]
+        self.scope = ""  # of the sub-graph being wired, "left/"; the beginning of its nodes' names
+        self.scopes: set[str] = set()  # names of the sub-graphs so far
+        self.passed: list[Ref] = []  # what was given to sub-graphs
         self._instances: dict[int, str] = {}
         self._next_name: str | None = None
 
@@ -170,8 +173,7 @@ class Graph:
                     f"{line}: edge {ref} -> {name}.{port.name}: {ref} gives {kind.__name__}, "
                     f"{port.name} wants {port.kind.__name__}. Put a node between that converts."
                 )
-            self._check_unit(ref, name, port.name, port.unit, line)
-            self._check_frame(ref, name, port, line)
+            self.check_edge(ref, name, port, line)
             if port.variable:
                 other = variables.get(port.variable, kind)
                 variables[port.variable] = next(c for c in kind.__mro__ if issubclass(other, c))
@@ -194,14 +196,22 @@ class Graph:
         return contract.output_tuple(*traced) if contract.output_tuple else traced[0]
 
     def _name_of(self, target: Any, instance: Any, line: str) -> str:
+        default = getattr(instance, "node_name", None) or target.__name__
+        return self.take_name(default, self._is_taken, line)
+
+    def take_name(self, default: str, is_taken: Callable[[str], bool], line: str) -> str:
+        """The full name of what is being called: what `named` gave, or the default, numbered."""
         wanted, self._next_name = self._next_name, None
-        if wanted is None:
-            wanted = getattr(instance, "node_name", None) or target.__name__
-            base, number = wanted, 2
-            while self._is_taken(wanted):
+        if wanted is not None:
+            wanted = self.scope + wanted
+        else:
+            wanted = base = self.scope + default
+            number = 2
+            while is_taken(wanted):
                 wanted, number = f"{base}_{number}", number + 1
-        self._check_name(wanted, line)
-        if self._is_taken(wanted):
+        for part in wanted.split("/"):
+            self._check_name(part, line, wanted)
+        if is_taken(wanted):
             raise WiringError(
                 f"{line}: the name {wanted!r} is taken. Names are the keys of files and "
                 "recordings: choose another one."
@@ -211,11 +221,11 @@ class Graph:
     def _is_taken(self, name: str) -> bool:
         return name in self.nodes or name in self.devices or name in self.feedbacks
 
-    def _check_name(self, name: str, line: str) -> None:
+    def _check_name(self, name: str, line: str, whole: str = "") -> None:
         if not name.replace("-", "").replace("_", "").isalnum():
             raise WiringError(
-                f"{line}: {name!r} is not a name: it is the key of files and recordings. Use "
-                "letters, digits, '_' and '-'."
+                f"{line}: {(whole or name)!r} is not a name: it is the key of files and "
+                "recordings. Use letters, digits, '_' and '-'."
             )
 
     def _check_instance(self, name: str, instance: Any, line: str) -> None:
@@ -265,6 +275,11 @@ class Graph:
                 if not f.name.startswith("_"):
                     values[f.name] = getattr(instance, f.name)
         return values
+
+    def check_edge(self, ref: Ref, name: str, port: InputPort, line: str) -> None:
+        """Refuse an edge between two ports that state another unit or frame."""
+        self._check_unit(ref, name, port.name, port.unit, line)
+        self._check_frame(ref, name, port, line)
 
     def _check_unit(self, ref: Ref, name: str, port: str, wanted: Any, line: str) -> None:
         if wanted is None or ref.source != "node":
@@ -392,6 +407,11 @@ class Graph:
         sys.stderr.write(f"{live}\n")
         return live
 
+    def check(self, board: str | None = None, **options: Any) -> Any:
+        """Whether its timing contracts hold on a board (default: this machine's), as a report whose
+        repr is a text; see `haihe.pipelines.check.check`."""
+        return importlib.import_module("haihe.pipelines.check").check(self, board, **options)
+
     def simulate(self, duration: str, **options: Any) -> Any:
         """Run it in virtual time and give the result; see `haihe.pipelines.launch.simulate`."""
         return _launch().simulate(self, duration, **options)
@@ -422,12 +442,13 @@ class _Named:
 
 
 def named(name: str, call: T) -> T:
-    """A stable name for a node: `named("left_eye", aim)(parts, state)`.
+    """A stable name for a node: `named("left_eye", aim)(parts, state)`; or for a sub-graph.
 
     The name is the key of files and recordings; without it, nodes are named after their function
     and numbered in the order of the calls.
     """
-    if not is_node(call) or isinstance(call, type):
+    is_called = is_node(call) or hasattr(call, "__haihe_subgraph__")
+    if not is_called or isinstance(call, type):
         what = f"the class {call.__name__}" if isinstance(call, type) else repr(call)
         raise WiringError(
             f"{user_line()}: named({name!r}, ...) wants a node, got {what}. Give it a function "
@@ -436,12 +457,18 @@ def named(name: str, call: T) -> T:
     return cast(T, _Named(name, call))
 
 
-def feedback(initial: M) -> tuple[M, Callable[[M], None]]:
-    """A loop in software: `previous, feed = feedback(Pose.zero())`, later `feed(pose)`."""
+def feedback(initial: M, name: str = "") -> tuple[M, Callable[[M], None]]:
+    """A loop in software: `previous, feed = feedback(Pose.zero())`, later `feed(pose)`.
+
+    name: of the loop in files and plans; without it, they are numbered.
+    """
     graph = wiring("feedback()")
-    number = len(graph.feedbacks) + 1
-    while graph._is_taken(name := f"feedback_{number}"):
-        number += 1
+    number = 1 + sum(key.rpartition("/")[0] == graph.scope[:-1] for key in graph.feedbacks)
+    if not name:
+        while graph._is_taken(f"{graph.scope}feedback_{number}"):
+            number += 1
+    graph._next_name = name or f"feedback_{number}"
+    name = graph.take_name("", graph._is_taken, user_line())
     loop = graph.feedbacks[name] = Feedback(name, initial, None, user_line())
 
     def feed(value: M, /) -> None:

@@ -278,12 +278,13 @@ def contract_of(target: Any) -> Contract:
     if not isinstance(target, type | _types.FunctionType):
         owner = type(target)
     settings: _Options = owner.__haihe_node__
-    if settings.contract is None or settings.contract.target != _target_name(owner):
+    if settings.contract is None or settings.contract.target != target_name(owner):
         settings.contract = _read_contract(owner, settings)
     return settings.contract
 
 
-def _target_name(owner: Any) -> str:
+def target_name(owner: Any) -> str:
+    """`module:qualname` of a function or a class, as another process finds it."""
     module = owner.__module__
     if module == "__main__":
         main = sys.modules["__main__"]
@@ -298,11 +299,11 @@ def _target_name(owner: Any) -> str:
 def _read_contract(owner: Any, settings: _Options) -> Contract:
     is_class = isinstance(owner, type)
     function = inspect.unwrap(owner.__call__ if is_class else owner)
-    target = _target_name(owner)
+    target = target_name(owner)
     where = f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}: node {target}"
     if is_class:
         _check_class(owner, where)
-    hints = _hints_of(function, where)
+    hints = hints_of(function, where)
     inputs: list[InputPort] = []
     injected: list[tuple[str, Inject, str]] = []
     constants: list[str] = []
@@ -313,7 +314,7 @@ def _read_contract(owner: Any, settings: _Options) -> Contract:
             raise ContractError(f"{where}: parameter {name}: a node has no *args or **kwargs.")
         if name not in hints:
             raise ContractError(f"{where}: parameter {name} has no type. Annotate it.")
-        kind, metadata, optional, variable = _read_hint(hints[name])
+        kind, metadata, optional, variable = read_hint(hints[name])
         if kind is Tick or kind is Rng or kind is Age:
             if parameter.default is parameter.empty:
                 raise ContractError(
@@ -406,7 +407,8 @@ def _check_class(owner: type, where: str) -> None:
         )
 
 
-def _hints_of(owner: Any, where: str) -> dict[str, Any]:
+def hints_of(owner: Any, where: str) -> dict[str, Any]:
+    """The annotations of a function or class, with their metadata. Raises ContractError."""
     try:
         return get_type_hints(owner, include_extras=True)
     except NameError as exc:
@@ -416,7 +418,7 @@ def _hints_of(owner: Any, where: str) -> dict[str, Any]:
         ) from exc
 
 
-def _read_hint(hint: Any) -> tuple[Any, tuple[Any, ...], bool, str]:
+def read_hint(hint: Any) -> tuple[Any, tuple[Any, ...], bool, str]:
     """(type, metadata, optional, name of the TypeVar or "")."""
     metadata: tuple[Any, ...] = ()
     optional = False
@@ -438,9 +440,9 @@ def _read_outputs(hint: Any, where: str) -> tuple[type[Any] | None, tuple[Output
         raise ContractError(
             f"{where}: no return type. A node returns a Message, or a NamedTuple of them."
         )
-    kind, metadata, optional, variable = _read_hint(hint)
+    kind, metadata, optional, variable = read_hint(hint)
     if isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields"):
-        fields = _hints_of(kind, where)
+        fields = hints_of(kind, where)
         if len(kind._fields) > MAX_OUTPUTS:
             raise ContractError(
                 f"{where}: {len(kind._fields)} outputs, at most {MAX_OUTPUTS} fit a record. Split "
@@ -452,7 +454,7 @@ def _read_outputs(hint: Any, where: str) -> tuple[type[Any] | None, tuple[Output
 
 
 def _read_output(name: str, hint: Any, where: str) -> OutputPort:
-    kind, metadata, optional, variable = _read_hint(hint)
+    kind, metadata, optional, variable = read_hint(hint)
     return _output(name, kind, metadata, optional, variable, where)
 
 

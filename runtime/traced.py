@@ -4,7 +4,10 @@ To a type checker it is the message itself. At run time it only says where the m
 from; every operation on it raises with the user's line.
 """
 
+import contextlib
 import sys
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -31,8 +34,32 @@ def _is_users(module: str) -> bool:
     return top != "numpy" and top not in sys.stdlib_module_names  # copy.copy() calls us back
 
 
+class _Place(threading.local):
+    """Where the graph that this thread wires is written, when that is no line of Python."""
+
+    line = ""
+
+
+_place = _Place()
+
+
+@contextlib.contextmanager
+def wiring_at(line: str) -> Iterator[None]:
+    """What is wired in this block is written at `line`: `file:line:column` of a YAML file."""
+    before, _place.line = _place.line, line
+    try:
+        yield
+    finally:
+        _place.line = before
+
+
 def user_line() -> str:
-    """`file:line` of the innermost frame that is the user's: outside haihe, or a pipeline."""
+    """`file:line` of the innermost frame that is the user's: outside haihe, or a pipeline.
+
+    Inside `wiring_at`: the place that it was given.
+    """
+    if _place.line:
+        return _place.line
     frame = sys._getframe(1)
     while frame.f_back is not None and not _is_users(frame.f_globals.get("__name__", "")):
         frame = frame.f_back

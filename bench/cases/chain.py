@@ -12,7 +12,8 @@ from typing import Annotated
 
 from haihe.runtime.clock import now_ns
 from haihe.runtime.contracts import fresh
-from haihe.runtime.exec.lane import Assembly, Lane, Timing
+from haihe.runtime.exec.assembly import Assembly
+from haihe.runtime.exec.lane import Lane, Timing
 from haihe.runtime.graph import Graph
 from haihe.runtime.node import node
 from haihe.runtime.plan.build import make_plan

@@ -148,3 +148,6 @@ def along_ray(head: Direction, bearing: Direction) -> Direction:
     cp, sp = math.cos(pan), math.sin(pan)
     x, y = x * cp - y * sp, x * sp + y * cp  # Rz(pan)
     return math.atan2(y, x), math.atan2(z, math.hypot(x, y))
+
+
+NODE = Pursue

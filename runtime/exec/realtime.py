@@ -13,7 +13,8 @@ from typing import Any
 
 from haihe.runtime.clock import MILLISECOND, SECOND, now_ns, sleep_until
 from haihe.runtime.errors import DeviceError, HaiheError
-from haihe.runtime.exec.lane import Assembly, Lane, Overrun, Sink, Timing, node_error, open_node
+from haihe.runtime.exec.assembly import Assembly, node_error, open_node
+from haihe.runtime.exec.lane import Lane, Overrun, Sink, Timing
 from haihe.runtime.graph import Graph
 from haihe.runtime.guard.guard import Guard
 from haihe.runtime.io import BusDevice, Port, StreamDevice

@@ -16,7 +16,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from haihe.runtime.clock import MILLISECOND, SECOND
-from haihe.runtime.exec.lane import Assembly, Lane, Sink, Timing, node_error, open_node
+from haihe.runtime.exec.assembly import Assembly, node_error, open_node
+from haihe.runtime.exec.lane import Lane, Sink, Timing
 from haihe.runtime.exec.realtime import Outcome
 from haihe.runtime.exec.server import Server
 from haihe.runtime.graph import Graph

@@ -118,6 +118,12 @@ class Plan(msgspec.Struct, frozen=True):
             order += [step.name for step in task.steps]
             order += [f"guard {b.role} · write {b.role}" for b in task.buses if b.command_edge >= 0]
             lines.append(f"  lane {lane.name:<14} {when:<16} {' · '.join(order)}")
+        for thread in self.threads:
+            where = f", core {thread.core}" if thread.core >= 0 else ""
+            where += f", SCHED_FIFO {thread.rank}" if thread.rank else ""
+            if where or len(thread.lanes) > 1:
+                how = f" ({thread.policy})" if len(thread.lanes) > 1 else ""
+                lines.append(f"  thread {thread.name:<12} {', '.join(thread.lanes)}{how}{where}")
         for edge in self.edges:
             limit = f"  fresh {format_ns(edge.fresh_ns)}" if edge.fresh_ns else ""
             how = "triggers" if edge.trigger else edge.kind

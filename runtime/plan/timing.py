@@ -147,3 +147,4 @@ class Bounds(msgspec.Struct, frozen=True):
     lanes: dict[str, LaneBound]
     chains: dict[tuple[str, str], ChainBound]  # (lane, source)
     published: dict[tuple[str, str], int | None]
+    sweeps: int = 0  # over the plan until nothing changed

@@ -15,7 +15,8 @@ import msgspec
 
 from haihe.runtime.contracts import SILENT
 from haihe.runtime.errors import DeviceError, RecordError
-from haihe.runtime.exec.lane import Assembly, Lane, Timing
+from haihe.runtime.exec.assembly import Assembly
+from haihe.runtime.exec.lane import Lane, Timing
 from haihe.runtime.graph import Graph, NodeUse
 from haihe.runtime.guard.guard import Guard
 from haihe.runtime.io import BusDevice, Reply
@@ -122,6 +123,13 @@ class _LaneReplay:
         if self.current.kind == FIRING:
             return int(self.current.fixed[2])
         return int(self.current.fixed[1]) if self.current.kind == STOP else 0
+
+    def next_clock(self) -> int:
+        """The clock reading of the record that comes next, 0 of a set-up."""
+        record = self.records[self.at]
+        if record.kind == FIRING:
+            return int(record.fixed[2])
+        return int(record.fixed[1]) if record.kind == STOP else 0
 
     def now(self) -> int:
         """Its end, as recorded."""
@@ -242,13 +250,8 @@ class Replayer:
                 for instance in lane.instances:
                     if hasattr(instance, "open"):
                         instance.open()
-        progress = True
-        while progress:
-            progress = False
-            for replay in self._lanes:
-                while replay.at < len(replay.records) and self._is_ready(replay):
-                    yield self._step(replay)
-                    progress = True
+        while (replay := self._next()) is not None:
+            yield self._step(replay)
         self.report.skipped = sum(
             sum(r.kind == FIRING for r in replay.records[replay.at :]) for replay in self._lanes
         )
@@ -259,6 +262,12 @@ class Replayer:
             for instance in lane.instances:
                 if self._perception and hasattr(instance, "close"):
                     instance.close()
+
+    def _next(self) -> _LaneReplay | None:
+        """The lane whose turn it is: of those that are ready, the earliest as recorded."""
+        waiting = [replay for replay in self._lanes if replay.at < len(replay.records)]
+        waiting.sort(key=_LaneReplay.next_clock)
+        return next((replay for replay in waiting if self._is_ready(replay)), None)
 
     def _is_ready(self, replay: _LaneReplay) -> bool:
         record = replay.records[replay.at]

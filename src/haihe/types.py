@@ -1,5 +1,6 @@
 """The messages: `from haihe.types import Detections, JointCommand`."""
 
+from haihe.runtime.transforms import Transform
 from haihe.runtime.types import (
     F32,
     F64,
@@ -30,4 +31,5 @@ __all__ = [
     "JointState",
     "Message",
     "Reading",
+    "Transform",
 ]

@@ -26,7 +26,7 @@ PREAMBLE = """\
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple, TypeVar
 
-from haihe import Graph, camera, detector, feedback, fresh, node, servos
+from haihe import Graph, camera, detector, feedback, fresh, node, servos, subgraph
 from haihe.types import Detections, Image, JointCommand, JointState, Message, Reading
 
 M = TypeVar("M", bound=Message)
@@ -66,6 +66,11 @@ class Mean:
         return value
 
 
+@subgraph
+def eye(image: Image, model: str = "part") -> Detections:
+    return detector(model)(image)
+
+
 with Graph("bad") as g:
     cam, neck = camera("front"), servos("neck")
     parts = detector("part")(cam.image)
@@ -103,6 +108,25 @@ MISUSES = [
         'detector("part")(parts)',
         'Argument 1 has incompatible type "Detections"; expected "Image"',
         'Argument of type "Detections" cannot be assigned to parameter of type "Image"',
+    ),
+    Misuse(
+        "wrong_type_to_a_sub_graph",
+        "eye(neck.state)",
+        'Argument 1 to "eye" has incompatible type "JointState"; expected "Image"',
+        ARGUMENT.format("JointState", "image", "Image"),
+    ),
+    Misuse(
+        "wrong_keyword_of_a_sub_graph",
+        'eye(cam.image, modle="part")',
+        'Unexpected keyword argument "modle" for "eye"',
+        'No parameter named "modle"',
+    ),
+    Misuse(
+        "wrong_type_from_a_sub_graph",
+        "neck.command(eye(cam.image))",
+        'Argument 1 to "command" of "Servos" has incompatible type "Detections"; '
+        'expected "JointCommand"',
+        ARGUMENT.format("Detections", "value", "JointCommand"),
     ),
     Misuse(
         "wrong_type_to_a_feedback",

@@ -1,0 +1,261 @@
+"""All lanes of a plan, wired: links, counters, node instances, buses."""
+
+import copy
+import zlib
+from collections.abc import Callable, Mapping
+from types import MethodType
+from typing import Any
+
+import numpy as np
+
+from haihe.runtime.contracts import SILENT
+from haihe.runtime.errors import HaiheError, NodeError, PlanError, RecordError
+from haihe.runtime.exec.bus import BusRunner, command_units
+from haihe.runtime.exec.lane import Lane, Overrun, Sink, Timing
+from haihe.runtime.graph import Graph, NodeUse
+from haihe.runtime.guard.guard import Guard
+from haihe.runtime.io import BusDevice
+from haihe.runtime.links.slot import Queue, Recent, Slot
+from haihe.runtime.plan.codegen import compile_task
+from haihe.runtime.plan.model import Plan, TaskPlan
+from haihe.runtime.record.format import as_recorded
+from haihe.runtime.telemetry.stats import EdgeStats, NodeStats
+
+Play = Callable[[Lane, int, NodeUse], Callable[..., Any]]
+NO_LIMIT = 1 << 62
+
+
+class Assembly:
+    """All lanes of a plan, wired: slots, counters, node instances, buses."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        plan: Plan,
+        buses: Mapping[str, tuple[BusDevice, Guard | None]],
+        timing: Callable[[int], Timing],
+        *,
+        seed: int = 0,
+        sink: Sink | None = None,
+        play: Play | None = None,
+        budgets: Mapping[str, int] | None = None,
+        make_link: Callable[[Plan, TaskPlan, str], Slot] | None = None,
+    ) -> None:
+        """budgets: by node, where they differ from the declared ones."""
+        self.graph, self.plan, self.seed = graph, plan, seed
+        make_link = make_link or link_for
+        self.edges = [EdgeStats() for _ in plan.edges]
+        self.nodes = {name: NodeStats() for name in graph.nodes}
+        self.slots: dict[str, list[Slot]] = {}
+        self.lanes = [Lane(i, lane, sink) for i, lane in enumerate(plan.lanes)]
+        self.readers: dict[tuple[int, str], Slot] = {}
+        for lane in self.lanes:
+            for source in lane.task.reads:
+                slot = self.readers[lane.index, source] = make_link(plan, lane.task, source)
+                self.slots.setdefault(source, []).append(slot)
+        for lane in self.lanes:
+            self._wire(lane, buses, timing(lane.index), play, budgets or {})
+        for lane in self.lanes:
+            queue = self.readers.get((lane.index, lane.task.trigger))
+            if isinstance(queue, Queue):
+                queue.stats = [self.edges[i] for i in _edges_into(plan, lane.task)]
+                fed = [slot for s in lane.task.publishes for slot in self.slots[s]]
+                lane.outlets = [slot for slot in fed if isinstance(slot, Queue)]
+
+    def _wire(
+        self,
+        lane: Lane,
+        buses: Mapping[str, tuple[BusDevice, Guard | None]],
+        timing: Timing,
+        play: Play | None,
+        budgets: Mapping[str, int],
+    ) -> None:
+        uses = [self.graph.nodes[step.name] for step in lane.task.steps]
+        stepping = compile_task(self.plan, lane.task, {u.name: u.contract for u in uses})
+        ids = stepping.ids
+        lane.timing = timing
+        env: dict[str, Any] = {
+            "clock": timing.clock,
+            "now": timing.now,
+            "mono": timing.mono,
+            "LOG": lane.log,
+            "PACK": stepping.layout.pack,
+            "check": lambda index, place, value: check_output(uses[index], place, value),
+            "raised": lambda index, exc: lane.on_raise(lane, uses[index].name, exc),
+            "overran": lambda index, firing, took: lane.on_overrun(
+                Overrun(timing.now(), lane.name, uses[index].name, firing, took, env[f"O{index}"])
+            ),
+        }
+        for source in lane.task.reads:
+            env[f"S{ids[source]}"] = self.readers[lane.index, source]
+        for number, stats in enumerate(self.edges):
+            env[f"E{number}"] = stats
+        for index, use in enumerate(uses):
+            step = lane.task.steps[index]
+            instance = copy.deepcopy(use.instance)
+            function = use.contract.function
+            call = MethodType(function, instance) if instance is not None else function
+            lane.instances.append(instance)
+            lane.constants.append(dict(use.constants))
+            if step.recorded:
+                if play is not None:
+                    call = play(lane, index, use)
+                elif lane.sink is not None:
+                    call = _recorded(lane, use, call)
+            lane.functions.append(call)
+            for port in use.outputs:
+                name = use.name if port.name == "out" else f"{use.name}.{port.name}"
+                env[f"Y{ids[name]}"] = port.kind
+            env[f"N{index}"] = call
+            env[f"K{index}"] = lane.constants[index]
+            env[f"T{index}"] = self.nodes[use.name]
+            budget = budgets.get(use.name, step.budget_ns)
+            env[f"B{index}"], env[f"O{index}"] = budget, budget or NO_LIMIT
+            env[f"X{index}"] = _random(self.seed, use.name)
+        for index, bus in enumerate(lane.task.buses):
+            device, guard = buses[bus.role]
+            runner = BusRunner(bus.role, device, guard, lane.exchanges, index)
+            lane.buses.append(runner)
+            env |= {f"R{index}": runner.read, f"W{index}": runner.write}
+            env |= {f"G{index}": runner.decide, f"U{index}": command_units}
+        for name, loop in self.graph.feedbacks.items():
+            if name in ids:
+                env[f"L{ids[name]}"] = loop.initial
+        for source in lane.task.publishes:
+            env[f"P{ids[source]}"] = self._publisher(source)
+        lane.tick, lane.snapshot_held, lane.restore_held = stepping.factory(env)
+        lane.ids, lane.held = ids, stepping.held
+
+    def _publisher(self, source: str) -> Callable[[Any], None]:
+        slots = self.slots[source]
+        if len(slots) == 1:
+            return slots[0].put
+
+        def publish(sample: Any) -> None:
+            for slot in slots:
+                slot.put(sample)
+
+        return publish
+
+    def lane_of(self, node: str) -> Lane:
+        """The lane in which a node runs."""
+        return next(lane for lane in self.lanes if any(s.name == node for s in lane.task.steps))
+
+    def set_parameter(self, node: str, key: str, value: Any) -> None:
+        """Change a parameter of a node from its next firing on. Raises PlanError."""
+        use = self.graph.nodes.get(node)
+        if use is None:
+            raise PlanError(
+                f"set({node!r}, {key!r}): graph {self.graph.name} has no node {node!r}. It has: "
+                f"{', '.join(self.graph.nodes)}."
+            )
+        if key not in use.constants:
+            raise PlanError(
+                f"set({node!r}, {key!r}): node {node} ({use.line}) has no parameter {key!r}. It "
+                f"has: {', '.join(use.constants) or 'none'}."
+            )
+        try:
+            event = as_recorded(("param", node, key, value))
+        except RecordError as exc:
+            raise PlanError(f"set({node!r}, {key!r}): {exc}") from exc
+        self.lane_of(node).inbox.append(event)
+
+    def guards(self) -> list[Guard]:
+        """Every guard."""
+        return [b.guard for lane in self.lanes for b in lane.buses if b.guard is not None]
+
+    def in_flight(self, edge: int) -> int:
+        """Messages of an edge that are sent and neither read nor overwritten."""
+        plan = self.plan.edges[edge]
+        if plan.kind == "loop":
+            return 0
+        if plan.kind == "fifo":
+            stats = self.edges[edge]
+            queues = (s for s in self.slots[plan.source] if isinstance(s, Queue))
+            return next(len(q.items) for q in queues if any(one is stats for one in q.stats))
+        if plan.kind in ("slot", "aligned"):
+            value = self.slots[plan.source][0].value
+            made = value[0] if value else 0
+        else:
+            made = next(
+                lane.sequence_of(plan.source)
+                for lane in self.lanes
+                if plan.source in lane.ids and plan.source not in lane.task.reads
+            )
+        return made - self.edges[edge].last
+
+
+def link_for(plan: Plan, task: TaskPlan, source: str) -> Slot:
+    """The link through which a task reads a source of another lane."""
+    if task.fifo and source == task.trigger:
+        return Queue(task.fifo)
+    for number in _edges_into(plan, task):
+        edge = plan.edges[number]
+        if edge.source == source and edge.kind == "aligned":
+            return Recent(edge.keep)
+    return Slot()
+
+
+def _edges_into(plan: Plan, task: TaskPlan) -> list[int]:
+    return [number for step in task.steps for _, number in step.inputs]
+
+
+def node_error(use: NodeUse, exc: BaseException) -> NodeError:
+    """What a user is told of a node that raised."""
+    error = NodeError(
+        f"{use.line}: node {use.name}: it raised {type(exc).__name__}: {exc}. The actuators were "
+        "made safe; mend the node."
+    )
+    error.__cause__ = exc
+    return error
+
+
+def open_node(use: NodeUse, instance: Any) -> None:
+    """Open a node's resource; its error gets the line at which the node was wired."""
+    try:
+        instance.open()
+    except HaiheError as exc:
+        raise type(exc)(f"{use.line}: node {use.name}: {exc}") from exc
+
+
+def check_output(use: NodeUse, place: int, value: Any) -> None:
+    """What a node returned must be what its annotation says. Raises TypeError."""
+    port = use.outputs[place]
+    if isinstance(value, port.kind) or (value is SILENT and port.sometimes):
+        return
+    what = "" if port.name == "out" else f" for {port.name}"
+    found = "nothing" if value is None else "silent()" if value is SILENT else type(value).__name__
+    cure = ""
+    if value is None or value is SILENT:
+        if value is None and port.sometimes:
+            return
+        cure = "; an output that may stay away is Annotated[..., sometimes]"
+    raise TypeError(f"it returned {found}{what}, expected {port.kind.__name__}{cure}")
+
+
+def _recorded(lane: Lane, use: NodeUse, call: Callable[..., Any]) -> Callable[..., Any]:
+    """Records what the node gives, in decision replay's terms: per output, in sequence."""
+    several = use.contract.output_tuple is not None
+    sources = [use.name if p.name == "out" else f"{use.name}.{p.name}" for p in use.outputs]
+    sink = lane.sink
+    assert sink is not None
+
+    def recording(*args: Any) -> Any:
+        result = call(*args)
+        for source, message in zip(sources, result if several else (result,), strict=True):
+            if message is not None and message is not SILENT:
+                number = lane.counts[source] = lane.counts.get(source, 0) + 1
+                assert lane.timing is not None
+                sink.output(source, number, lane.timing.now(), message)
+        return result
+
+    return recording
+
+
+def _random(seed: int, node: str) -> Callable[[int], np.random.Generator]:
+    key = np.array([seed & 0xFFFFFFFFFFFFFFFF, zlib.crc32(node.encode())], np.uint64)
+
+    def generator(firing: int) -> np.random.Generator:
+        return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, firing]))
+
+    return generator
