@@ -12,10 +12,13 @@ from typing import Any
 
 from haihe.boards.binding import Binding, BoundDevice, bind, replace_driver
 from haihe.boards.unit import UnitFile, find_unit, load_unit
+from haihe.pipelines.overruns import OverrunWatch
+from haihe.pipelines.series import Plottable
+from haihe.pipelines.tap import Tap
 from haihe.pipelines.worlds.process import WorldProcess
 from haihe.runtime.clock import now_ns
 from haihe.runtime.errors import BoardError, PlanError, RecordError
-from haihe.runtime.exec.lane import Assembly
+from haihe.runtime.exec.assembly import Assembly
 from haihe.runtime.exec.realtime import LiveBus, Outcome, RealtimeExecutor
 from haihe.runtime.exec.virtual import START_NS, SimBus, VirtualExecutor
 from haihe.runtime.graph import Graph
@@ -62,12 +65,14 @@ def prepare(graph: Graph, unit: str | Path | UnitFile | None = None) -> Prepared
         beside = Path(graph.file).parent
         unit = load_unit(find_unit(str(unit) if unit else None, beside))
     binding = bind(graph, unit)
-    return Prepared(graph, binding, make_plan(graph, binding.timings()))
+    plan = make_plan(graph, binding.timings(), binding.placements())
+    binding.check_threads(plan)
+    return Prepared(graph, binding, plan)
 
 
 @dataclasses.dataclass
-class Simulation:
-    """A finished run in virtual time."""
+class Simulation(Plottable):
+    """A finished run in virtual time; its series over time: pipelines/series.py."""
 
     outcome: Outcome
     executor: VirtualExecutor
@@ -75,6 +80,7 @@ class Simulation:
     times: list[float]  # s since the first release
     truth: dict[str, list[float]]  # the world's truth at those times, SI
     recording: Path | None = None
+    tap: Tap | None = None
 
     def __repr__(self) -> str:
         firings = {lane.name: lane.firing for lane in self.executor.assembly.lanes}
@@ -98,11 +104,15 @@ def simulate(
     record: str | Path | None = None,
     frames: Frames = "lossless",
     prepare_run: Callable[[VirtualExecutor, Any], None] | None = None,
+    capture: bool = True,
+    mono: Callable[[], int] = lambda: 0,
 ) -> Simulation:
     """Run a graph in virtual time in the simulated world of its unit.
 
     world: options of the world to override. budgets: execution times by node, where they differ
     from the declared ones. prepare_run: called before the start, to schedule faults and events.
+    capture: keep what the result's series show (False: the world's truth only). mono: a clock for
+    the nodes' real execution times, which go into their statistics.
     """
     from haihe.drivers.ports.virtual import VirtualPort
     from haihe.pipelines.worlds.serve import make_world
@@ -149,7 +159,9 @@ def simulate(
         seed=seed,
         budgets=times_ns,
         step_world=sim_world.step,
+        mono=mono,
     )
+    tap = Tap(executor) if capture else None
     times: list[float] = []
     stamps: list[int] = []
     truth: dict[str, list[float]] = {}
@@ -175,7 +187,7 @@ def simulate(
             recorder.note("guard", guard_counts(executor.assembly), executor.now_ns)
             recorder.close()
     path = recorder.path if recorder else None
-    return Simulation(outcome, executor, sim_world, times, truth, path)
+    return Simulation(outcome, executor, sim_world, times, truth, path, tap)
 
 
 @dataclasses.dataclass
@@ -187,6 +199,7 @@ class Live:
     world: WorldProcess | None
     recording: Path | None = None
     outcome: Outcome | None = None
+    overruns: OverrunWatch | None = None
     is_closed_loop: bool = False  # the world's own cameras are used: its truth can judge the run
 
     def __repr__(self) -> str:
@@ -211,13 +224,18 @@ def run(
     attach: WorldProcess | None = None,
     tick: Callable[[Live], None] | None = None,
     tick_s: float = 0.2,
+    budgets: Mapping[str, int] | None = None,
+    strict: bool = False,
 ) -> Live:
     """Run a graph in real time until its duration, the end of a stream, a failure or Ctrl-C.
 
     sim: in the simulated world of the unit, a process of its own; actuators then arm themselves.
     On real devices they move only with `arm=True`. video, camera: take every camera of the graph
     from a file or from that V4L2 device. tick: called a few times a second (default: a status
-    line on a terminal). Raises what a node raised, after the safe actions.
+    line on a terminal). budgets: of nodes in ns, where they are not declared: each overrun is
+    counted and recorded with the chains whose bound it voids. strict: the first overrun, after
+    the first ten firings of its lane, stops the run safely and is raised. Raises what a node
+    raised, after the safe actions.
     """
     length = duration_ns(duration) if duration else None
     for warning in graph.warnings:
@@ -242,8 +260,13 @@ def run(
             header = prepared.header(seed, "real time", sim=place is not None)
             recorder = Recorder(record, header, frames)
             stack.callback(_close, recorder)
-        executor = RealtimeExecutor(graph, prepared.plan, buses, streams, recorder, seed)
+        watch = OverrunWatch(graph, prepared.plan, recorder, strict=strict)
+        executor = RealtimeExecutor(
+            graph, prepared.plan, buses, streams, recorder, seed, budgets, watch.overran
+        )
+        watch.executor = executor
         live = Live(prepared, executor, place, recorder.path if recorder else None)
+        live.overruns = watch
         live.is_closed_loop = place is not None and video is None and camera is None
         armed = sim if arm is None else arm
         if not armed and buses:

@@ -22,6 +22,7 @@ KINDS = {
     "driver": ("haihe.drivers", "SPEC", "haihe.drivers"),
     "world": ("haihe.pipelines.worlds", "SPEC", "haihe.worlds"),
     "pipeline": ("haihe.pipelines", "build", "haihe.pipelines"),
+    "node": ("haihe.pipelines.nodes", "NODE", "haihe.nodes"),
     "backend": ("haihe.models.backends", "open_session", "haihe.backends"),
     "decoder": ("haihe.models.post", "decode", "haihe.decoders"),
 }

@@ -105,7 +105,7 @@ def build(
     path: str = "",
 ) -> T:
     """Turn a node of `compose`, or one inside it that is at `path`, into `cls`."""
-    return cast(T, _Reader(file, error).read(cls, node, path, 0))
+    return cast(T, Reader(file, error).read(cls, node, path, 0))
 
 
 def compose(path: str | Path, error: type[HaiheError] = BoardError) -> yaml.Node:
@@ -175,13 +175,15 @@ def _fields(cls: type) -> tuple[_Field, ...]:
     )
 
 
-def _is_record(hint: Any) -> bool:
+def is_record(hint: Any) -> bool:
+    """Whether a hint is a dataclass or a msgspec Struct."""
     return isinstance(hint, type) and (is_dataclass(hint) or hasattr(hint, "__struct_fields__"))
 
 
-def _options(hint: Any) -> list[Any]:
+def options_of(hint: Any) -> list[Any]:
+    """The members of a union; any other hint alone."""
     if typing.get_origin(hint) in (Union, types.UnionType):
-        return [option for member in typing.get_args(hint) for option in _options(member)]
+        return [option for member in typing.get_args(hint) for option in options_of(member)]
     return [hint]
 
 
@@ -211,13 +213,16 @@ def _describe(hint: Any) -> str:
     if origin in (tuple, list) or hint in (tuple, list):
         many = origin is tuple and args[-1:] != (...,)
         return f"a list of {len(args)}" if many else "a list"
-    if origin in (dict, Mapping) or hint is dict or _is_record(hint):
+    if origin in (dict, Mapping) or hint is dict or is_record(hint):
         return "a mapping"
     names = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
-    return names.get(hint, "nothing" if hint is type(None) else "a path" if hint is Path else "any")
+    names |= {type(None): "nothing", Path: "a path", Any: "any", object: "any"}
+    return names.get(hint) or f"a {getattr(hint, '__name__', hint)}"
 
 
-class _Reader:
+class Reader:
+    """Reads nodes of `compose` by type hints; a subclass may read more kinds of hints."""
+
     def __init__(self, file: str, error: type[HaiheError]) -> None:
         self.file = file
         self.error = error
@@ -240,7 +245,7 @@ class _Reader:
         kind = {yaml.ScalarNode: "str", yaml.SequenceNode: "seq"}.get(type(node), "map")
         if node.tag not in (f"tag:yaml.org,2002:{kind}", "!"):
             self.fail(node, path, f"the tag {node.tag!r} is not read. Remove it.")
-        options = _options(hint)
+        options = options_of(hint)
         for option in options:
             if option is Any or option is object:
                 return self.plain(node, path, depth)
@@ -251,7 +256,7 @@ class _Reader:
                 if (typing.get_origin(option) or option) in (tuple, list):
                     return self.sequence(option, node, path, depth)
         else:
-            records = [option for option in options if _is_record(option)]
+            records = [option for option in options if is_record(option)]
             if records:
                 return self.record(self.choose(records, node, path), node, path, depth)
             for option in options:
@@ -301,7 +306,7 @@ class _Reader:
         wanted = [mark for mark in marks if isinstance(mark, Si)]
         units = [mark.unit for mark in wanted]
         if not units:
-            return self.scalar(_options(base), node, path)
+            return self.scalar(options_of(base), node, path)
         value = _scalar(node)
         if value is None or isinstance(value, bool):
             self.refuse([option], node, path, "nothing" if value is None else repr(value))

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from haihe.runtime.record.recorder import environment
 
-CASES = ("cold_start", "timer", "chain", "throughput", "follow", "live")
+CASES = ("cold_start", "timer", "chain", "throughput", "follow", "live", "ages")
 
 
 def main() -> None:

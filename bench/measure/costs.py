@@ -1,8 +1,4 @@
-"""What nodes cost on this board, as measured: the user's cost file.
-
-`$XDG_DATA_HOME/haihe/costs/BOARD.json` (default `~/.local/share`), or a file of the user's choice.
-A cost without the clock, the sample count and the settings it was measured at is no cost.
-"""
+"""Results into the user's cost file of this board; see boards/measured.py for what it is."""
 
 import os
 from collections.abc import Sequence
@@ -12,60 +8,10 @@ import msgspec
 import numpy as np
 
 from haihe.bench.measure.percentile import percentile
-from haihe.bench.measure.protocol import PROTOCOL, Machine, Result
+from haihe.bench.measure.protocol import Result
 from haihe.bench.report.result import headline
+from haihe.boards.measured import Cost, Costs, costs_path, read_costs
 from haihe.runtime.errors import BoardError, HaiheError
-
-
-class Cost(msgspec.Struct):
-    """One model on one board in one setting.
-
-    p99_ns: None when the samples do not carry it. cpu_ns: of the whole process in one run.
-    clock_khz: highest of all policies at the end, None where it is not told. gil_held: share of a
-    run in which the calling thread computes outside session.run (which lets go of the GIL): the
-    thread's CPU time minus the time inside session.run, over the whole. OpenCV and NumPy let go
-    of it too, so it is at most that. None where it cannot be told: no stages, several threads.
-    """
-
-    sha256: str
-    p50_ns: float
-    p99_ns: float | None
-    max_ns: float
-    samples: int
-    cpu_ns: float
-    threads: int
-    cores: list[int]
-    spin: bool
-    provider: str
-    clock_khz: int | None
-    throttled: int
-    measured: float  # wall time, s since 1970
-    gil_held: float | None = None
-
-
-class Costs(msgspec.Struct):
-    """The file. models: by name, a cost for each setting (threads, cores, spin, provider)."""
-
-    board: str
-    machine: Machine
-    models: dict[str, list[Cost]] = {}
-    protocol: str = PROTOCOL
-
-
-def costs_path(board: str) -> Path:
-    """Where the costs of a board are kept."""
-    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
-    return Path(base) / "haihe" / "costs" / f"{board}.json"
-
-
-def read_costs(path: Path) -> Costs | None:
-    """The file, None if there is none yet. Raises BoardError for a damaged one."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Costs)
-    except FileNotFoundError:
-        return None
-    except (OSError, msgspec.DecodeError) as exc:
-        raise BoardError(f"{path}: not a cost file: {exc}. Move it away.") from exc
 
 
 def cost_of(result: Result) -> Cost:

@@ -11,14 +11,12 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from haihe.bench.measure.costs import Cost, Costs, read_costs
 from haihe.bench.measure.percentile import samples_needed
-from haihe.bench.measure.protocol import PROTOCOL
+from haihe.boards.measured import FOLDER as FOLDER
+from haihe.boards.measured import PROTOCOL, Cost, Costs, read_costs
 from haihe.runtime import registry
 from haihe.runtime.errors import BoardError, HaiheError
-from haihe.runtime.yaml_config import load
 
-FOLDER = Path(__file__).resolve().parents[2] / "boards" / "costs"
 LEAST = samples_needed(0.99)
 THROTTLED = 0.05  # of the samples, at most
 
@@ -74,11 +72,6 @@ def promote(source: Path, folder: Path = FOLDER) -> Path:
     body = yaml.safe_dump(msgspec.to_builtins(costs), sort_keys=False, allow_unicode=True)
     path.write_text(head + body, encoding="utf-8")
     return path
-
-
-def read_promoted(path: Path) -> Costs:
-    """Costs as `promote` wrote them. Raises BoardError."""
-    return load(path, Costs, BoardError)
 
 
 def _setting(cost: Cost) -> str:

@@ -9,7 +9,9 @@ from typing import Any
 
 import msgspec
 
-PROTOCOL = "haihe-bench-1"
+from haihe.boards.measured import PROTOCOL as PROTOCOL
+from haihe.boards.measured import Machine as Machine
+
 SCHEMA = 1
 
 
@@ -35,21 +37,6 @@ class Operator(msgspec.Struct):
     nodes: int
     ns: int
     provider: str = ""
-
-
-class Machine(msgspec.Struct):
-    """What it ran on: the fingerprint. Serial numbers, MACs and host names are never in it."""
-
-    board: str = ""  # id of the compute profile
-    model: str = ""  # as the machine names itself
-    soc: str = ""
-    cores: list[str] = []  # one text per cpu: class and highest frequency
-    memory_bytes: int = 0
-    kernel: str = ""
-    python: str = ""
-    packages: dict[str, str] = {}
-    is_emulated: bool = False  # qemu-user, a fake root: never publish such a result
-    is_virtual: bool = False  # a guest under a hypervisor
 
 
 class MachineState(msgspec.Struct):

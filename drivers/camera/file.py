@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from haihe.drivers.device import DriverSpec
+from haihe.drivers.device import DriverSpec, StreamTiming
 from haihe.runtime.clock import now_ns, sleep_until
 from haihe.runtime.errors import DeviceError
 from haihe.runtime.types import Image, Intrinsics
@@ -158,10 +158,23 @@ class FileCamera:
                 self._capture = None
 
 
+def stream_timing(options: FileOptions) -> StreamTiming:
+    """The file is looked at where the options leave the rate to it. Raises DeviceError."""
+    period = round(1e9 / options.fps) if options.fps else 0
+    if not period:
+        camera = FileCamera(options)
+        camera.open()
+        period = camera.period_ns
+        camera.close()
+    latency = round(options.latency_ms * 1e6)
+    return StreamTiming(period, period, (latency, latency))
+
+
 SPEC = DriverSpec(
     kind="camera",
     summary="video file, image file or folder of images",
     options=FileOptions,
     make=FileCamera,
     link="stream",
+    timing=stream_timing,
 )

@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from haihe.drivers.device import DriverSpec
+from haihe.drivers.device import DriverSpec, StreamTiming
 from haihe.runtime.clock import SECOND, now_ns, sleep
 from haihe.runtime.errors import DeviceError
 from haihe.runtime.types import Image, Intrinsics
@@ -19,13 +19,38 @@ from haihe.runtime.types import Image, Intrinsics
 @dataclass(frozen=True)
 class V4l2Options:
     """device: number or path. size (width, height) and fps are requests; format is a FourCC.
-    intrinsics: from a calibration, for bearings."""
+    intrinsics: from a calibration, for bearings. latency_ms: from the stamp to delivery, at least
+    and at most, as measured; only `haihe check` reads it."""
 
     device: str = "0"
     size: tuple[int, int] | None = None
     fps: float = 0.0
     format: str = ""
     intrinsics: Intrinsics | None = None
+    latency_ms: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.latency_ms is not None and not 0 <= self.latency_ms[0] <= self.latency_ms[1]:
+            raise DeviceError(
+                f"camera.v4l2: latency_ms {list(self.latency_ms)}: expected the least and the most, "
+                "such as [18, 26]. Correct the options."
+            )
+
+
+CLOCK_DRIFT = 0.002  # 30 fps is 29.97 with many cameras
+
+
+def stream_timing(options: V4l2Options) -> StreamTiming | None:
+    """By the frame rate that is asked for; exposure may make it slower in the dark."""
+    if not options.fps:
+        return None
+    period = 1e9 / options.fps
+    latency = options.latency_ms
+    return StreamTiming(
+        round(period * (1 - CLOCK_DRIFT)),
+        round(period * (1 + CLOCK_DRIFT)),
+        (round(latency[0] * 1e6), round(latency[1] * 1e6)) if latency else None,
+    )
 
 
 class V4l2Camera:
@@ -106,4 +131,5 @@ SPEC = DriverSpec(
     options=V4l2Options,
     make=V4l2Camera,
     link="stream",
+    timing=stream_timing,
 )

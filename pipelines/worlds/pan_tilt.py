@@ -132,6 +132,8 @@ class PanTiltCamera:
         self.options = world.options
         self.period_ns = round(SECOND / self.options.fps)
         self.first_ns = 0
+        latency = round(self.options.latency_ms * 1e6)
+        self.latency_ns = (latency, latency)  # of delivery, at least and at most
         self._rng = np.random.default_rng([0xCA3, seed])
         self._view: Any = None
         self._seed = seed
@@ -168,7 +170,7 @@ class PanTiltCamera:
         """The frame exposed at `t_ns`, and its latency."""
         pan, tilt = self.world.look(t_ns)
         y, z, angle = self.world.place(t_ns)
-        latency = round(self.options.latency_ms * 1e6)
+        latency = self.latency_ns[1]
         if self._view is not None:
             data: U8 = self._view.render(pan, tilt, y, z, angle, index)
             return Image(data, CAMERA), latency

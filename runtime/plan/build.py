@@ -411,7 +411,7 @@ def _numbered(tasks: list[TaskPlan]) -> list[tuple[int, TaskPlan]]:
 def plain(value: Any) -> Any:
     """A constant as plain data for the plan: messages and other objects by their fields."""
     try:
-        return msgspec.to_builtins(value, enc_hook=_plain_hook)
+        return msgspec.to_builtins(value, enc_hook=_plain_hook, str_keys=True)
     except (TypeError, ValueError):
         # the plan is hashed: no address of this process may stand in it
         if callable(value) and hasattr(value, "__qualname__"):

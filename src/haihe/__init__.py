@@ -36,7 +36,11 @@ if TYPE_CHECKING:
     )
     from haihe.runtime.errors import HaiheError
     from haihe.runtime.graph import Graph, feedback, named
+    from haihe.runtime.history import History
     from haihe.runtime.node import contract_of, node
+    from haihe.runtime.subgraph import subgraph
+    from haihe.runtime.transform_tree import TransformTree
+    from haihe.runtime.transforms import Transform
 
 _PLACES = {
     "haihe.drivers.roles": ("camera", "servos"),
@@ -48,7 +52,11 @@ _PLACES = {
     ),
     "haihe.runtime.errors": ("HaiheError",),
     "haihe.runtime.graph": ("Graph", "feedback", "named"),
+    "haihe.runtime.history": ("History",),
     "haihe.runtime.node": ("contract_of", "node"),
+    "haihe.runtime.subgraph": ("subgraph",),
+    "haihe.runtime.transform_tree": ("TransformTree",),
+    "haihe.runtime.transforms": ("Transform",),
 }  # fmt: skip
 _MODULES = {name: module for module, names in _PLACES.items() for name in names}
 
@@ -58,8 +66,11 @@ __all__ = [
     "Age",
     "Graph",
     "HaiheError",
+    "History",
     "Rng",
     "Tick",
+    "Transform",
+    "TransformTree",
     "age_of",
     "aligned",
     "camera",
@@ -76,6 +87,7 @@ __all__ = [
     "silent",
     "simulate",
     "sometimes",
+    "subgraph",
     "unit",
 ]
 

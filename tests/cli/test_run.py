@@ -7,6 +7,7 @@ import pytest
 
 from haihe.boards.unit import find_unit
 from haihe.cli import main
+from haihe.pipelines.load import load_graph
 
 APP = """\
 from haihe import Graph, camera, servos
@@ -28,6 +29,9 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return captured.err.rstrip("\n")
 
 
+FOLLOW = load_graph("robot.follow").nodes["Pursue"].line
+
+
 def test_what_cannot_be_found_or_read(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert refusal(capsys, "nothing.py") == "PlanError: nothing.py: no such file."
     assert refusal(capsys, "robot.folow") == (
@@ -37,8 +41,13 @@ def test_what_cannot_be_found_or_read(capsys: pytest.CaptureFixture[str], tmp_pa
         "PlanError: -p label: write NAME=VALUE."
     )
     assert refusal(capsys, "robot.follow", "-p", "lable=nut") == (
-        "PlanError: pipeline robot.follow: it has no parameter 'lable'. It has: model='part', "
-        "label='washer', predict=True, lag_s=0.03, threshold=0.2."
+        "PlanError: pipeline robot.follow: it has no parameter 'lable'. Did you mean 'label'? "
+        "It has: model='part', label='washer', predict=True, lag_s=0.03, threshold=0.2."
+    )
+    assert refusal(capsys, "nothing.yaml") == "PlanError: nothing.yaml: no such file."
+    assert refusal(capsys, "robot.follow", "-p", "Pursue.bta=1") == (
+        f"PlanError: -p Pursue.bta: node Pursue ({FOLLOW}) has no constant 'bta'. Did you mean "
+        "'beta'?"
     )
     assert refusal(capsys, "robot.follow", "--unit", "pan-tlit") == (
         "BoardError: unit 'pan-tlit' is not known. Did you mean 'pan-tilt'?"

@@ -80,10 +80,11 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert refusal(str(tmp_path / "app.py")) == f"{tmp_path}/app.py: no such file."
 
 
-def test_parameters_are_for_pipelines(tmp_path: Path) -> None:
+def test_a_file_of_python_has_no_parameters_of_its_own(tmp_path: Path) -> None:
     path = app(tmp_path, "g = wire('follow')\n")
     assert refusal(path, label="nut") == (
-        f"{path}: parameters are for pipelines; a file's graph is what it wires."
+        f"{path}: it has no parameter 'label': a file's graph is what it wires. Set a constant of "
+        "a node: -p NODE.CONSTANT=VALUE (nodes: ideal_detector, Pursue)."
     )
 
 
@@ -119,8 +120,8 @@ def test_an_unknown_pipeline_gets_the_nearest() -> None:
 
 def test_an_unknown_parameter_is_named() -> None:
     assert refusal("robot.follow", lable="nut") == (
-        "pipeline robot.follow: it has no parameter 'lable'. It has: model='part', "
-        "label='washer', predict=True, lag_s=0.03, threshold=0.2."
+        "pipeline robot.follow: it has no parameter 'lable'. Did you mean 'label'? It has: "
+        "model='part', label='washer', predict=True, lag_s=0.03, threshold=0.2."
     )
 
 

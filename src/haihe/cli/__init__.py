@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 
 from haihe import __version__
-from haihe.cli import accept, bench, boards, new, record, run
+from haihe.cli import accept, bench, boards, check, draw, explain, new, record, run
 
-GROUPS = (run, record, new, boards, bench, accept)
+GROUPS = (run, record, explain, check, draw, new, boards, bench, accept)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,6 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if parsed.verb is None:
         top.print_help()
         return 2
+    return carry_out(parsed)
+
+
+def carry_out(parsed: argparse.Namespace) -> int:
+    """Run a parsed verb; what it raises on purpose is one line."""
     from haihe.runtime.errors import HaiheError
 
     try:

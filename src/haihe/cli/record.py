@@ -1,7 +1,6 @@
 """`haihe replay` and `haihe rec`."""
 
 import argparse
-import sys
 from typing import Any
 
 
@@ -12,7 +11,8 @@ def add(verbs: Any) -> None:
     how = replay.add_mutually_exclusive_group()
     how.add_argument("--verify", action="store_true",
                      help="compare every firing and every byte (the default)")  # fmt: skip
-    how.add_argument("--step", action="store_true", help="firing by firing")
+    how.add_argument("--step", action="store_true",
+                     help="a debugger that steps by firings (h: its commands)")  # fmt: skip
     replay.add_argument("--perception", action="store_true",
                         help="run the models again on the recorded frames")  # fmt: skip
     replay.add_argument("--from", dest="start", default=None, metavar="TIME",
@@ -36,24 +36,13 @@ def _replay(arguments: argparse.Namespace) -> int:
 
     start = duration_ns(arguments.start, "--from") * 1e-9 if arguments.start else 0.0
     runner = replayer(arguments.recording, perception=arguments.perception, start_s=start)
-    first = None
-    for step in runner.steps():
-        if not arguments.step:
-            continue
-        first = step.t_ns if first is None and step.t_ns else first
-        print(_line(step, first or 0))
-        if sys.stdin.isatty() and input("Enter: next, q: end > ").strip() == "q":
-            return 0
+    if arguments.step:
+        from haihe.cli.step import Stepper
+
+        return Stepper(runner).run()
+    runner.run()
     print(runner.report)
     return 0 if runner.report.ok else 1
-
-
-def _line(step: Any, first: int) -> str:
-    t = (step.t_ns - first) * 1e-6
-    consumed = " ".join(f"{source}#{number}" for source, number in step.consumed.items())
-    outcomes = " ".join(f"{node}:{outcome}" for node, outcome in step.outcomes.items())
-    events = f"  events {step.events}" if step.events else ""
-    return f"{t:10.3f} ms  {step.lane} {step.firing}  {consumed}  {outcomes}{events}"
 
 
 def _info(arguments: argparse.Namespace) -> int:

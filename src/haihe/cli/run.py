@@ -7,13 +7,19 @@ from typing import Any
 def add(verbs: Any) -> None:
     """Add the verbs to the parser."""
     run = verbs.add_parser("run", help="run a graph: on devices, on a video, or simulated")
-    run.add_argument("graph", help="app.py, app.py:name, or a pipeline such as robot.follow")
+    run.add_argument(
+        "graph", help="app.py, app.py:name, app.yaml, or a pipeline such as robot.follow"
+    )
     run.add_argument(
         "-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE",
-        help="parameter of a pipeline",
+        help="a parameter of the graph, or a node's constant: aim.gain=0.6",
     )  # fmt: skip
     run.add_argument("--unit", help="unit profile: a path or a name (default: unit.yaml beside it)")
     run.add_argument("--sim", action="store_true", help="in the simulated world of the unit")
+    run.add_argument("--watch", action="store_true",
+                     help="with --sim: start again when a file changes")  # fmt: skip
+    run.add_argument("--strict", action="store_true",
+                     help="stop safely when a node exceeds its budget")  # fmt: skip
     run.add_argument("--video", metavar="FILE", help="cameras read this video, image or folder")
     run.add_argument("--camera", metavar="DEVICE", help="cameras are this V4L2 device")
     run.add_argument("--arm", action="store_true", help="let real actuators move")
@@ -40,32 +46,17 @@ def _common(verb: argparse.ArgumentParser, duration: str | None) -> None:
                       help="how a recording keeps pictures")  # fmt: skip
 
 
-def _value(text: str) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as exc:
-        raise ValueError(text) from exc
-
-
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.watch:
+        from haihe.cli.watch import watch
+
+        return watch(arguments)
     from pathlib import Path
 
     from haihe.pipelines.launch import run
-    from haihe.pipelines.load import load_graph
-    from haihe.runtime.errors import PlanError
+    from haihe.pipelines.load import load_graph, parse_parameters
 
-    parameters = {}
-    for pair in arguments.parameters:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise PlanError(f"-p {pair}: write NAME=VALUE.")
-        try:
-            parameters[name] = _value(text)
-        except ValueError as exc:
-            raise PlanError(f"-p {pair}: the value is not YAML. Quote it.") from exc
-    graph = load_graph(arguments.graph, parameters)
+    graph = load_graph(arguments.graph, parse_parameters(arguments.parameters))
     recording = None
     if arguments.record is not None or arguments.report:
         recording = Path(arguments.record or _new_name(graph.name))
@@ -83,6 +74,7 @@ def _run(arguments: argparse.Namespace) -> int:
             video=arguments.video,
             camera=arguments.camera,
             tick=status,
+            strict=arguments.strict,
         )
     finally:
         status.end()

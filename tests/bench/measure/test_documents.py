@@ -8,11 +8,12 @@ import pytest
 from tests.bench.onnx_file import chain
 
 from haihe.bench.measure import schema
-from haihe.bench.measure.costs import costs_path, read_costs, write_costs
+from haihe.bench.measure.costs import write_costs
 from haihe.bench.measure.imports import PROTOCOL, read_pytest_benchmark
 from haihe.bench.measure.model import Settings, measure
 from haihe.bench.measure.protocol import Machine, MachineState, Result, Series
 from haihe.bench.measure.sweep import Point, combinations, mark_best, table
+from haihe.boards.measured import costs_path, read_costs
 from haihe.runtime.clock import SECOND
 from haihe.runtime.errors import BoardError, HaiheError, ModelError
 

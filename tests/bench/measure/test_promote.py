@@ -6,11 +6,12 @@ import msgspec
 import pytest
 
 from haihe.bench.measure import promote as promotion
-from haihe.bench.measure.costs import Cost, Costs, cost_of, gil_held
-from haihe.bench.measure.promote import LEAST, main, promote, read_promoted
+from haihe.bench.measure.costs import cost_of, gil_held
+from haihe.bench.measure.promote import LEAST, main, promote
 from haihe.bench.measure.protocol import Machine, Result, Series
 from haihe.bench.report.result import text
 from haihe.boards.compute_profile import all_profiles
+from haihe.boards.measured import Cost, Costs, read_promoted
 from haihe.boards.published import published, rows
 
 

@@ -264,3 +264,14 @@ def test_after_close_it_does_not_read(video: Path, clock: Clock) -> None:
     with pytest.raises(DeviceError) as caught:
         camera.read(1.0)
     assert str(caught.value) == f"camera.file: {video} is closed."
+
+
+def test_its_timing_is_exact_and_a_video_s_own_where_none_is_asked_for(video: Path) -> None:
+    asked = SPEC.timing(FileOptions(video, fps=50, latency_ms=15))
+    assert asked is not None
+    assert (asked.period_min_ns, asked.period_max_ns) == (20_000_000, 20_000_000)
+    assert asked.latency_ns == (15_000_000, 15_000_000)
+    own, camera = SPEC.timing(FileOptions(video)), opened(video)
+    assert own is not None
+    assert own.period_min_ns == own.period_max_ns == camera.period_ns
+    camera.close()

@@ -167,3 +167,20 @@ def test_a_camera_that_is_not_there_is_named_with_what_to_look_at() -> None:
         "camera.v4l2: /dev/video99 cannot be opened. Is it there (ls /dev/video*), may you read "
         "it (group video), is another program using it?"
     )
+
+
+def test_its_timing_is_the_rate_asked_for_and_the_latency_that_was_measured() -> None:
+    timing = SPEC.timing(V4l2Options(fps=50, latency_ms=(18, 26)))
+    assert timing is not None
+    assert (timing.period_min_ns, timing.period_max_ns) == (19_960_000, 20_040_000)
+    assert timing.latency_ns == (18 * MS, 26 * MS)
+    unmeasured = SPEC.timing(V4l2Options(fps=50))
+    assert unmeasured is not None
+    assert unmeasured.latency_ns is None
+    assert SPEC.timing(V4l2Options()) is None
+    with pytest.raises(DeviceError) as caught:
+        V4l2Options(latency_ms=(26, 18))
+    assert str(caught.value) == (
+        "camera.v4l2: latency_ms [26, 18]: expected the least and the most, such as [18, 26]. "
+        "Correct the options."
+    )

@@ -399,7 +399,8 @@ def test_a_slower_lane_counts_what_it_did_not_read():
     assert (counted["received"], counted["overwritten"], counted["absent"]) == (3, 12, 1)
     assert ran.executor.assembly.in_flight(0) == 3
     newest = ran.executor.assembly.slots["follow"][0].value
-    assert newest is not None and newest[0] == 18
+    assert newest is not None
+    assert newest[0] == 18
 
 
 # --- buses ----------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Drawings of a planned graph: for a terminal, as Mermaid, as SVG."""
