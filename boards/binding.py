@@ -2,7 +2,6 @@
 the registry, never imported from here.
 """
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -65,12 +64,15 @@ class Binding:
                     f"{profile.where}: the plan of {plan.graph} has no thread {name!r}. It has: "
                     f"{', '.join(known)}."
                 )
-        places = Counter((t.core, t.rank) for t in plan.threads if t.core >= 0)
-        for (core, rank), number in places.items():
-            if number > 1:
+        places: dict[tuple[int, int], list[str]] = {}
+        for thread in plan.threads:
+            if thread.core >= 0:
+                places.setdefault((thread.core, thread.rank), []).append(thread.name)
+        for (core, rank), names in places.items():
+            if len(names) > 1:
                 raise BoardError(
-                    f"{self.unit.file}: {number} threads on core {core} have the priority {rank}. "
-                    "Threads that share a core need different ones, or cores of their own."
+                    f"{self.unit.file}: the threads {' and '.join(names)} on core {core} all have "
+                    f"the priority {rank}. Give each another one, or a core of its own."
                 )
 
     def buses(self, plan: Plan) -> dict[str, tuple[BusDevice, Guard | None]]:

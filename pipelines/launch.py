@@ -12,7 +12,7 @@ from typing import Any
 
 from haihe.boards.binding import Binding, BoundDevice, bind, replace_driver
 from haihe.boards.unit import UnitFile, find_unit, load_unit
-from haihe.pipelines.overruns import OverrunWatch
+from haihe.pipelines.overruns import OverrunWatch, known_budgets
 from haihe.pipelines.series import Plottable
 from haihe.pipelines.tap import Tap
 from haihe.pipelines.worlds.process import WorldProcess
@@ -70,6 +70,17 @@ def prepare(graph: Graph, unit: str | Path | UnitFile | None = None) -> Prepared
     return Prepared(graph, binding, plan)
 
 
+def budgets_ns(graph: Graph, budgets: Mapping[str, str]) -> dict[str, int]:
+    """Execution times by node, read. Raises PlanError for a node that is not there."""
+    for name in budgets:
+        if name not in graph.nodes:
+            raise PlanError(
+                f"budgets: graph {graph.name} has no node {name!r}. It has: "
+                f"{', '.join(graph.nodes)}."
+            )
+    return {name: duration_ns(text, f"budget of {name}") for name, text in budgets.items()}
+
+
 @dataclasses.dataclass
 class Simulation(Plottable):
     """A finished run in virtual time; its series over time: pipelines/series.py."""
@@ -120,13 +131,7 @@ def simulate(
     prepared = prepare(graph, unit)
     plan, binding = prepared.plan, prepared.binding
     length = duration_ns(duration)
-    times_ns = {k: duration_ns(v, f"budget of {k}") for k, v in (budgets or {}).items()}
-    for name in times_ns:
-        if name not in graph.nodes:
-            raise PlanError(
-                f"budgets: graph {graph.name} has no node {name!r}. It has: "
-                f"{', '.join(graph.nodes)}."
-            )
+    times_ns = budgets_ns(graph, budgets or {})
     sim_world: Any = make_world(binding.unit, seed, dict(world or {}))
     bound = binding.buses(plan)
     for role in bound:
@@ -232,10 +237,10 @@ def run(
     sim: in the simulated world of the unit, a process of its own; actuators then arm themselves.
     On real devices they move only with `arm=True`. video, camera: take every camera of the graph
     from a file or from that V4L2 device. tick: called a few times a second (default: a status
-    line on a terminal). budgets: of nodes in ns, where they are not declared: each overrun is
-    counted and recorded with the chains whose bound it voids. strict: the first overrun, after
-    the first ten firings of its lane, stops the run safely and is raised. Raises what a node
-    raised, after the safe actions.
+    line on a terminal). budgets: of nodes in ns, where they are not declared (default: those that
+    `haihe bench` measured on this machine): each overrun is counted and recorded with the chains
+    whose bound it voids. strict: the first overrun, after the first ten firings of its lane,
+    stops the run safely and is raised. Raises what a node raised, after the safe actions.
     """
     length = duration_ns(duration) if duration else None
     for warning in graph.warnings:
@@ -260,7 +265,9 @@ def run(
             header = prepared.header(seed, "real time", sim=place is not None)
             recorder = Recorder(record, header, frames)
             stack.callback(_close, recorder)
-        watch = OverrunWatch(graph, prepared.plan, recorder, strict=strict)
+        if budgets is None:
+            budgets = known_budgets(prepared)
+        watch = OverrunWatch(graph, prepared.plan, recorder, budgets, strict=strict)
         executor = RealtimeExecutor(
             graph, prepared.plan, buses, streams, recorder, seed, budgets, watch.overran
         )

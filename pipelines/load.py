@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,17 @@ def load_graph(name: str, parameters: Mapping[str, Any] | None = None) -> Graph:
     return graph
 
 
+def _not_imported(path: str, file: Path, exc: Exception) -> str:
+    """The error with the last line of the file that led to it."""
+    lines = [n for frame, n in traceback.walk_tb(exc.__traceback__)
+             if frame.f_code.co_filename == str(file)]  # fmt: skip
+    said = str(exc)
+    if isinstance(exc, SyntaxError) and exc.filename == str(file):
+        lines, said = [exc.lineno or 1], exc.msg
+    where = f"{path}:{lines[-1]}" if lines else path
+    return f"{where}: {type(exc).__name__}: {said}. Mend it; `python {path}` shows the traceback."
+
+
 def _of_python(path: str, wanted: str) -> Graph:
     file = Path(path).resolve()
     if not file.is_file():
@@ -65,6 +77,10 @@ def _of_python(path: str, wanted: str) -> Graph:
         module = import_beside(file.stem, file.parent)
     except PlanError as exc:
         raise PlanError(f"{path}: {exc}") from exc
+    except HaiheError:
+        raise
+    except Exception as exc:  # a module raises anything
+        raise PlanError(_not_imported(path, file, exc)) from exc
     graphs = {key: value for key, value in vars(module).items() if type(value) is Graph}
     if wanted:
         chosen = graphs.get(wanted) or next((g for g in graphs.values() if g.name == wanted), None)

@@ -1,9 +1,13 @@
-"""Overruns at run time: each one is recorded with what it voids; `strict` stops on the first."""
+"""Overruns at run time: by what nodes are judged; each overrun is recorded with what it voids;
+`strict` stops on the first."""
 
+import logging
 import threading
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from haihe.runtime.errors import NodeError
+from haihe.runtime.errors import BoardError, NodeError
 from haihe.runtime.exec.lane import Overrun
 from haihe.runtime.exec.realtime import RealtimeExecutor
 from haihe.runtime.graph import Graph
@@ -12,14 +16,38 @@ from haihe.runtime.plan.model import Plan
 from haihe.runtime.record.recorder import Recorder
 from haihe.runtime.units import format_ns
 
+if TYPE_CHECKING:
+    from haihe.pipelines.launch import Prepared
+
+log = logging.getLogger(__name__)
 WARM_FIRINGS = 10  # of a lane: caches and branch predictors are cold, strict does not judge them
 
 
+def known_budgets(prepared: "Prepared") -> dict[str, int]:
+    """Those of `check.budgets_of`; of a damaged cost file it is only told."""
+    from haihe.pipelines.check import budgets_of
+
+    try:
+        return budgets_of(prepared)
+    except BoardError as exc:
+        log.warning("%s Nodes are judged by their declared budgets.", exc)
+        return {}
+
+
 class OverrunWatch:
-    """What a run does about nodes that exceed their budgets. Called from the lanes' threads."""
+    """What a run does about nodes that exceed their budgets. Called from the lanes' threads.
+
+    budgets: in ns, where they are not declared. A strict run warns of nodes that have none.
+    """
 
     def __init__(
-        self, graph: Graph, plan: Plan, recorder: Recorder | None, *, strict: bool
+        self,
+        graph: Graph,
+        plan: Plan,
+        recorder: Recorder | None,
+        budgets: Mapping[str, int],
+        *,
+        strict: bool,
     ) -> None:
         self._graph, self._recorder, self._is_strict = graph, recorder, strict
         self._voids = {
@@ -28,6 +56,14 @@ class OverrunWatch:
         self._lock = threading.Lock()
         self.worst: dict[str, Overrun] = {}  # by node
         self.executor: RealtimeExecutor | None = None
+        steps = [step for lane in plan.lanes for step in lane.task.steps]
+        free = [step.name for step in steps if not budgets.get(step.name, step.budget_ns)]
+        if strict and free:
+            log.warning(
+                "strict: no budget is known of %s: no overrun there stops the run. Declare one: "
+                '@node(budget="2ms").',
+                ", ".join(free),
+            )
 
     def overran(self, overrun: Overrun) -> None:
         """Note one; stop the run if it is strict."""

@@ -37,7 +37,7 @@ class UnknownSeries(HaiheError, KeyError):
     __str__ = Exception.__str__  # KeyError would show the repr
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Series:
     """Values over time. t: s since the first release, (n,); values: (n,), or (n, k) with a name for
     each of the k columns; unit: as ports write it, empty where nothing says it."""
@@ -50,6 +50,17 @@ class Series:
 
     def __len__(self) -> int:
         return len(self.t)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> F64:
+        """The values, so that numpy takes a series as it is."""
+        if copy:
+            return np.array(self.values, dtype)
+        return np.asarray(self.values, dtype)
+
+    def __repr__(self) -> str:
+        when = f", {self.t[0]:.3f} s to {self.t[-1]:.3f} s" if len(self) else ""
+        columns = f", columns {', '.join(self.columns)}" if self.columns else ""
+        return f"<series {self.title}: {len(self)} values{when}{columns}>"
 
     @property
     def title(self) -> str:

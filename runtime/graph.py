@@ -321,10 +321,12 @@ class Graph:
         nodes: list[str] = []
         for output in outputs:
             found = inside(output)
-            node = found[1].owner if found and found[1].source == "node" else output
+            node = output
+            if found:
+                node = found[1].owner if found[1].source == "node" else str(found[1])
             if not isinstance(node, str) or node not in self.nodes:
                 raise WiringError(
-                    f"{line}: thread {name}: {node if isinstance(node, str) else output!r} is no "
+                    f"{line}: thread {name}: {node!r} is no "
                     f"node of this graph. Give it what node calls gave; nodes: "
                     f"{', '.join(self.nodes) or 'none'}."
                 )

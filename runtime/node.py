@@ -89,6 +89,7 @@ class Contract:
     on: str | None
     deadline_ns: int | None
     budget_ns: int | None
+    held_ns: int | None
     recorded: bool
     line: str
 
@@ -103,6 +104,7 @@ class _Options:
     on: str | None = None
     deadline: str | None = None
     budget: str | None = None
+    held: str | None = None
     recorded: bool = False
     contract: Contract | None = None
 
@@ -131,6 +133,7 @@ def node(
     on: str | None = None,
     deadline: str | None = None,
     budget: str | None = None,
+    held: str | None = None,
     recorded: bool = False,
 ) -> _Decorator: ...
 def node(f: Any = None, /, **options: Any) -> Any:
@@ -138,7 +141,9 @@ def node(f: Any = None, /, **options: Any) -> Any:
 
     every: period of a periodic node ("20ms", "50Hz"). on: the input that triggers it, when the
     contract does not say. deadline: release to publication. budget: declared worst execution
-    time. recorded: decision replay takes its output from the recording (models).
+    time. held: of it, holding the interpreter (default: as measured, else all of it; numpy, OpenCV
+    and inference let go of it). recorded: decision replay takes its output from the recording
+    (models).
     """
     settings = _Options(**options)
     if settings.every and settings.on:
@@ -146,7 +151,7 @@ def node(f: Any = None, /, **options: Any) -> Any:
             f"node(every={settings.every!r}, on={settings.on!r}): a node has one trigger. "
             "Keep one of the two."
         )
-    for name in ("every", "deadline", "budget"):
+    for name in ("every", "deadline", "budget", "held"):
         value = getattr(settings, name)
         if value is not None:
             try:
@@ -387,6 +392,7 @@ def _read_contract(owner: Any, settings: _Options) -> Contract:
         on=settings.on,
         deadline_ns=duration_ns(settings.deadline, "deadline") if settings.deadline else None,
         budget_ns=duration_ns(settings.budget, "budget") if settings.budget else None,
+        held_ns=duration_ns(settings.held, "held") if settings.held else None,
         recorded=settings.recorded,
         line=where.split(": ")[0],
     )

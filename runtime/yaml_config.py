@@ -79,9 +79,13 @@ class Where:
         line, column = self.keys.get(key, (self.line, self.column))
         return Where(self.file, line, column, f"{self.path}.{key}".lstrip("."))
 
+    @property
+    def place(self) -> str:
+        """`file:line:column`."""
+        return f"{self.file}:{self.line}:{self.column}"
+
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}:{self.column}"
-        return f"{place}: {self.path}" if self.path else place
+        return f"{self.place}: {self.path}" if self.path else self.place
 
 
 NOWHERE = Where()

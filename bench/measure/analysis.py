@@ -34,7 +34,7 @@ class StreamFigures:
 
     source: str
     delivered: int
-    unread: int  # overwritten by a newer one before any lane looked
+    unread: int  # overwritten or refused before any lane looked
     rate_hz: float
     latency: I64  # capture to delivery, ns
     missing: int  # places of the frame grid without a frame: lost before delivery
@@ -179,7 +179,7 @@ def _stream(source: str, table: I64, edges: list[EdgeFigures]) -> StreamFigures:
     missing = 0
     if period > 0:
         missing = int(np.sum(np.maximum(np.rint(np.diff(capture) / period) - 1, 0)))
-    unread = min((e.overwritten for e in edges if e.edge.source == source), default=0)
+    unread = min((e.overwritten + e.refused for e in edges if e.edge.source == source), default=0)
     return StreamFigures(source, len(table), unread, rate, table[:, 2] - capture, missing)
 
 

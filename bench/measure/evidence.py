@@ -156,8 +156,3 @@ def _read_overruns(evidence: Evidence) -> None:
 def span(ns: int) -> str:
     """A duration for people; to 0.1 ms below a second."""
     return f"{ns * 1e-6:.4g} ms" if 10**6 <= abs(ns) < 10**9 else format_ns(ns)
-
-
-def count(number: int, what: str) -> str:
-    """As `1 firing`, `2 firings`."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -32,6 +32,7 @@ class EdgeFigures:
     lane: str  # of the target
     received: int  # distinct messages read
     overwritten: int  # never read: a newer one took the place
+    refused: int  # never read: the queue was full; those before the last that was read
     absent: int  # readings before the first message
     stale: int  # readings older than fresh()
     ages: I64  # at reading, ns, where the origin is known; the command's: see route.py
@@ -133,18 +134,19 @@ class Lineage:
             if node:
                 run = columns.outcomes[node] != NOT_TRIGGERED
             if edge.kind == "loop":
-                figures.append(EdgeFigures(edge, lane, 0, 0, 0, 0, np.zeros(0, np.int64)))
+                figures.append(EdgeFigures(edge, lane, 0, 0, 0, 0, 0, np.zeros(0, np.int64)))
                 continue
             seen = self.samples(lane, edge.source)
             sequence, origin = seen.sequence[run], seen.origin[run]
             there = sequence > 0
             distinct = len(np.unique(sequence[there]))
-            highest = int(sequence.max(initial=0))
+            lost = int(sequence.max(initial=0)) - distinct
+            refused = lost if edge.kind == "fifo" else 0
             ages = (columns.clock[run] - origin)[there & (origin > 0)]
             stale = int(np.sum(ages > edge.fresh_ns)) if edge.fresh_ns is not None else 0
             figures.append(
                 EdgeFigures(
-                    edge, lane, distinct, highest - distinct, int(np.sum(~there)), stale, ages
+                    edge, lane, distinct, lost - refused, refused, int(np.sum(~there)), stale, ages
                 )
             )
         return figures

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from haihe.bench.measure.evidence import WAITING, Evidence, count, span
+from haihe.bench.measure.evidence import WAITING, Evidence, span
+from haihe.bench.measure.figures import count
 from haihe.bench.measure.firings import LaneColumns
 from haihe.bench.measure.hops import Hop, usual
 from haihe.runtime.plan.model import StepPlan

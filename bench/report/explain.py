@@ -2,14 +2,19 @@
 
 import json
 import math
+import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from haihe.bench.measure.evidence import Evidence, count, span
+from haihe.bench.measure.evidence import Evidence, span
 from haihe.bench.measure.explain import Acted, GuardView, LaneView, Story, as_data, tell
+from haihe.bench.measure.figures import count
 from haihe.bench.measure.incidents import KINDS, Incident, Kind
 
+WIDTH = 100
 BYTES = 24  # of what was sent, at most; the rest is counted
+_STAMP = re.compile(r"\s+[\d.]+ s  ")
 
 
 def story_at(evidence: Evidence, t_ns: int, incidents: Sequence[Incident]) -> str:
@@ -21,7 +26,7 @@ def story_at(evidence: Evidence, t_ns: int, incidents: Sequence[Incident]) -> st
         head += ", ".join(f"{i.kind} {i.subject} since {evidence.at(i.t_ns)}" for i in going_on)
     else:
         head += "nothing wrong under way"
-    return "\n".join([head, *_body(evidence, story)])
+    return _fit([head, *_body(evidence, story)])
 
 
 def story_of(evidence: Evidence, incident: Incident, incidents: Sequence[Incident]) -> str:
@@ -31,7 +36,7 @@ def story_of(evidence: Evidence, incident: Incident, incidents: Sequence[Inciden
     if incident in same and len(same) > 1:
         head += f" ({same.index(incident) + 1} of {len(same)} of this kind)"
     story = tell(evidence, incident.t_ns, incidents, incident)
-    return "\n".join([head, *_body(evidence, story)])
+    return _fit([head, *_body(evidence, story)])
 
 
 def overview(evidence: Evidence, incidents: Sequence[Incident]) -> str:
@@ -64,7 +69,20 @@ def overview(evidence: Evidence, incidents: Sequence[Incident]) -> str:
             lines += ["", story_of(evidence, first_of, incidents)]
     if not wrong:
         lines += _missing(tell(evidence, evidence.start_ns, incidents))
-    return "\n".join(lines)
+    return _fit(lines)
+
+
+def _fit(lines: list[str]) -> str:
+    """Lines of at most WIDTH; what follows a stamp stays beside it."""
+    found = []
+    for line in "\n".join(lines).split("\n"):
+        stamp = _STAMP.match(line)
+        hang = stamp.end() if stamp else len(line) - len(line.lstrip()) + 4
+        found += textwrap.wrap(
+            line, WIDTH, subsequent_indent=" " * hang, break_on_hyphens=False,
+            break_long_words=False,
+        ) or [""]  # fmt: skip
+    return "\n".join(found)
 
 
 def nothing_of(kind: Kind) -> str:
@@ -163,7 +181,8 @@ def _guard(evidence: Evidence, guard: GuardView) -> list[str]:
             f"{_degrees(joint.slew)}/s, safe: {joint.safe}"
         )
         told = ", ".join([*values, *([action] if action else [])])
-        lines.append(f"  {joint.name}: {told + '; ' if told else ''}{limits}")
+        line = f"  {joint.name}: {told + '; ' if told else ''}{limits}"
+        lines += [line] if len(line) <= WIDTH else [f"  {joint.name}: {told}", f"    {limits}"]
     return lines
 
 

@@ -173,22 +173,14 @@ def counters(run: Analysis) -> str:
         parts.append(table(head, [tuple(map(str, row)) for row in rows]))
     edges = [
         (f"{e.edge.source} → {e.edge.target}", e.edge.kind, str(e.received), str(e.overwritten),
-         str(e.absent), str(e.stale), format_ns(e.edge.fresh_ns) if e.edge.fresh_ns else "–",
+         str(e.refused), str(e.absent), str(e.stale),
+         format_ns(e.edge.fresh_ns) if e.edge.fresh_ns else "–",
          ms(middle(e.ages)),
          ms(float(e.ages.max())) if len(e.ages) else "–")
         for e in run.edges
     ]  # fmt: skip
-    head_edge = (
-        "edge",
-        "kind",
-        "received",
-        "overwritten",
-        "absent",
-        "stale",
-        "fresh",
-        "age p50",
-        "max",
-    )
+    head_edge = ("edge", "kind", "received", "overwritten", "refused", "absent", "stale", "fresh",
+                 "age p50", "max")  # fmt: skip
     parts.append(table(head_edge, edges, left=2))
     nodes = [
         (node.name, node.lane, *(str(node.outcomes.get(o, 0)) for o in OUTCOMES),

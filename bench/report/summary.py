@@ -6,7 +6,6 @@ from haihe.bench.measure.analysis import SETTLING_S, WITHIN_DEG, Analysis, Track
 from haihe.bench.measure.figures import count, middle, ms, quantile_ms, too_few
 from haihe.bench.measure.percentile import percentile
 from haihe.bench.measure.route import Route
-from haihe.runtime.plan.codegen import OUTCOMES
 from haihe.runtime.record.recording import Recording
 
 WIDTH, HEIGHT = 100, 24
@@ -144,13 +143,14 @@ def _counts(run: Analysis) -> list[str]:
         f"{node.name} {number} {outcome}"
         for node in run.nodes
         for outcome, number in node.outcomes.items()
-        if outcome not in (OUTCOMES[0], OUTCOMES[-1])
+        if outcome not in ("called", "not triggered")
     ]
     bad += [
         f"{e.edge.target} {e.stale} stale"
         for e in run.edges
         if e.stale and e.edge.on_stale == "call"
     ]
+    bad += [f"{e.edge.target} {e.refused} refused" for e in run.edges if e.refused]
     bad += [
         f"guard of {role}: {reason} {number}"
         for role, counts in run.recording.notes.get("guard", {}).items()

@@ -32,8 +32,8 @@ class V4l2Options:
     def __post_init__(self) -> None:
         if self.latency_ms is not None and not 0 <= self.latency_ms[0] <= self.latency_ms[1]:
             raise DeviceError(
-                f"camera.v4l2: latency_ms {list(self.latency_ms)}: expected the least and the most, "
-                "such as [18, 26]. Correct the options."
+                f"camera.v4l2: latency_ms {list(self.latency_ms)}: expected the least and the "
+                "most, such as [18, 26]. Correct the options."
             )
 
 

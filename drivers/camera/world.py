@@ -1,33 +1,38 @@
 """The camera of a simulated world in another process: frames over a Unix socket.
 
-    index u32 | capture i64 (ns, monotonic) | height u16 | width u16 | channels u16 | pixels
+    index u32 | capture i64 (ns, monotonic) | height u16 | width u16 | channels u16
+    | camera: width height u16, fx fy cx cy k1 k2 f64 | pixels
 
-Little endian. The world's clock is this machine's monotonic clock, so its stamps compare with ours.
+Little endian; the camera is all 0 where the world knows no intrinsics. What it knows goes before
+the unit profile's, which are those of the real camera: the picture was rendered with the world's.
+The world's clock is this machine's monotonic clock, so its stamps compare with ours.
 """
 
 import socket
 import struct
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from haihe.drivers.device import DriverSpec
 from haihe.runtime.errors import DeviceError
 from haihe.runtime.types import U8, Image, Intrinsics
 
-HEAD = struct.Struct("<IqHHH")
+HEAD = struct.Struct("<IqHHHHH6d")
 REST_S = 5.0  # the rest of a frame follows its head at once
 
 
-def pack_head(index: int, capture_ns: int, data: U8) -> bytes:
-    """The head of a frame."""
+def pack_head(index: int, capture_ns: int, data: U8, camera: Intrinsics | None = None) -> bytes:
+    """The head of a frame. camera: what it was rendered with."""
     height, width, channels = data.shape
-    return HEAD.pack(index, capture_ns, height, width, channels)
+    lens = msgspec.structs.astuple(camera) if camera is not None else (0,) * 8
+    return HEAD.pack(index, capture_ns, height, width, channels, *lens)
 
 
 @dataclass(frozen=True)
 class WorldCameraOptions:
-    """path: the socket of the world's camera."""
+    """path: the socket of the world's camera. intrinsics: where the world gives none."""
 
     path: str
     intrinsics: Intrinsics | None = None
@@ -68,8 +73,9 @@ class WorldCamera:
                 if not part:
                     raise EOFError
                 self._head += part
-            index, capture_ns, *shape = HEAD.unpack(self._head)
+            index, capture_ns, *rest = HEAD.unpack(self._head)
             self._head.clear()
+            shape, lens = rest[:3], rest[3:]
             data = np.empty(shape, np.uint8)
             view = memoryview(data.reshape(-1).data)
             connection.settimeout(REST_S)
@@ -89,7 +95,8 @@ class WorldCamera:
             raise EOFError from exc
         self.lost += index - self._next
         self._next = index + 1
-        return Image(data, self.options.intrinsics), capture_ns
+        camera = Intrinsics(*lens) if lens[0] else self.options.intrinsics
+        return Image(data, camera), capture_ns
 
     def close(self) -> None:
         """Disconnect."""

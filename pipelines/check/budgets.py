@@ -63,35 +63,29 @@ def node_budgets(
         for step in lane.task.steps:
             use = prepared.graph.nodes[step.name]
             limit = declared.get(step.name, step.budget_ns)
+            told = use.contract.held_ns
             model = _model_of(use)
             if model is not None and costs is None:
                 costs = list(all_costs())
             known = _candidates(model, costs or [], board) if model is not None else None
             if limit:
-                held = round(limit * _held_share(known, here, step.name))
+                held = min(limit, told or round(limit * _held_share(known, here, step.name)))
                 said = "declared here" if step.name in declared else "declared"
-                is_told = known is None or known.held is not None
+                is_told = told is not None or known is None or known.held is not None
                 is_told = is_told or (here is not None and step.name in here.nodes)
                 note = "" if is_told else _unknown_hold(step.name)
                 found[step.name] = Budget(step.name, limit, "declared", said, held, note=note)
                 continue
-            found[step.name] = (
+            budget = (
                 (known and known.measured)
                 or _measured_here(step, board, here)
                 or (known and known.estimated)
                 or _missing(step, board, here)
             )
+            if told is not None and budget.ns is not None:
+                budget = msgspec.structs.replace(budget, held_ns=min(told, budget.ns))
+            found[step.name] = budget
     return found
-
-
-def budgets_of(prepared: Prepared, board: Board, declared: Mapping[str, int]) -> dict[str, int]:
-    """What a run is judged against: the budgets that are known, in ns, by node. An estimate from
-    another board is no yardstick, so it is left out."""
-    return {
-        name: budget.ns
-        for name, budget in node_budgets(prepared, board, declared).items()
-        if budget.ns is not None and budget.origin in ("declared", "measured")
-    }
 
 
 class _Model(msgspec.Struct):

@@ -12,12 +12,13 @@ from haihe.boards.recognise import Recognition, recognise
 from haihe.boards.root_files import RootFiles
 from haihe.boards.unit import UnitFile
 from haihe.pipelines.check.budgets import Board, Here, clock_of, node_budgets
+from haihe.pipelines.check.bus import BusTime, bus_times
 from haihe.pipelines.check.cures import Changes, cures, headroom
-from haihe.pipelines.check.finding import Finding
+from haihe.pipelines.check.finding import Finding, some
 from haihe.pipelines.check.findings import findings
 from haihe.pipelines.check.flow import Flow
-from haihe.pipelines.check.judge import Case, base_verdict, chains, ms_up, promises, some
-from haihe.pipelines.check.measure import BusTime, bus_times, measure_nodes
+from haihe.pipelines.check.judge import Case, base_verdict, chains, ms_up, promises
+from haihe.pipelines.check.measure import measure_nodes
 from haihe.pipelines.check.report import (
     Budget,
     ChainReport,
@@ -28,13 +29,13 @@ from haihe.pipelines.check.report import (
     Verdict,
     weakest,
 )
+from haihe.pipelines.check.resources import core_findings
 from haihe.pipelines.check.timing_of import Source, bound, sources_of, threads_of, timing_of
-from haihe.pipelines.launch import Prepared, prepare
+from haihe.pipelines.launch import Prepared, budgets_ns, prepare
 from haihe.pipelines.worlds.serve import make_world
-from haihe.runtime.errors import PlanError
 from haihe.runtime.graph import Graph
 from haihe.runtime.plan.model import LanePlan
-from haihe.runtime.units import duration_ns, format_ns
+from haihe.runtime.units import format_ns
 
 
 def examine(
@@ -50,13 +51,7 @@ def examine(
     prepared = prepare(graph, unit)
     machine = recognise()
     profile = find_profile(board or machine.board)
-    declared = {k: duration_ns(v, f"budget of {k}") for k, v in (budgets or {}).items()}
-    for name in declared:
-        if name not in graph.nodes:
-            raise PlanError(
-                f"budgets: graph {graph.name} has no node {name!r}. It has: "
-                f"{', '.join(graph.nodes)}."
-            )
+    declared = budgets_ns(graph, budgets or {})
     place = _board(profile, machine)
     here = None
     if measure is not None:
@@ -68,17 +63,17 @@ def examine(
         prepared,
         profile,
         known,
-        bus_times(prepared, world) if world is not None else {},
+        {role: t for role, t in bus_times(prepared).items() if isinstance(t, BusTime)},
         sources_of(prepared.binding, prepared.plan, world, sim=sim),
         machine if place.is_here else None,
         _broken_budgets(prepared, known, here, place),
     )
 
 
-def board_of(name: str | None = None) -> Board:
-    """A board by its name, or this machine. Raises BoardError."""
+def board_of() -> Board:
+    """This machine. Raises BoardError."""
     machine = recognise()
-    return _board(find_profile(name or machine.board), machine)
+    return _board(find_profile(machine.board), machine)
 
 
 def _board(profile: ComputeProfile, machine: Recognition) -> Board:
@@ -133,9 +128,13 @@ def report(
             )
     shown = {promise.subject for chain in found for promise in chain.promises}
     rest = [promise for promise in given if promise.kind != "fresh" or promise.subject not in shown]
+    besides = [*more, *core_findings(prepared, cores), *findings(prepared, profile)]
     verdicts = [*(chain.verdict for chain in found), *(promise.verdict for promise in given)]
     if missing and not verdicts:
         verdicts = [Verdict("unbounded", missing[0])]
+    wrong = sum(finding.severity == "fails" for finding in besides)
+    if wrong:
+        verdicts.append(Verdict("fails", f"{wrong} finding{'s' * (wrong > 1)} besides timing"))
     return Report(
         graph=prepared.graph.name,
         unit=prepared.binding.unit.unit.unit,
@@ -147,7 +146,7 @@ def report(
         promises=rest,
         cures=remedies,
         assumptions=[*_assumptions(prepared, budgets, sources, case), *limits],
-        findings=[*more, *findings(prepared, profile)],
+        findings=besides,
         todo=_cures_of_missing(budgets) or todo,
     )
 
@@ -180,7 +179,13 @@ def _missing(
     for lane in prepared.plan.lanes:
         for bus in lane.task.buses:
             if bus.role not in buses:
-                found.append(f"no time of the bus {bus.role}, which the unit's world lacks")
+                bound = prepared.binding.devices[bus.role]
+                why = (
+                    f"it cannot be set up at {bound.baud} baud"
+                    if bound.spec.emulator
+                    else f"{bound.profile.driver} has no emulator"
+                )
+                found.append(f"no time of the bus {bus.role}: {why}")
     found += [f"no period of {role}" for role, source in sources.items() if source.timing is None]
     return found
 

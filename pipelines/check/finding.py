@@ -1,5 +1,6 @@
 """A finding: what `haihe check` tells besides timing."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -28,7 +29,12 @@ class Finding(msgspec.Struct, frozen=True):
         return f"{said} {self.cure}" if self.cure else said
 
 
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first of many names."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
 def place(where: Where, key: str = "") -> str:
     """`file:line:column` of a profile's mapping, or of one of its keys."""
-    found = where.at(key) if key else where
-    return f"{found.file}:{found.line}:{found.column}"
+    return (where.at(key) if key else where).place

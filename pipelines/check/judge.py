@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import msgspec
 
+from haihe.pipelines.check.finding import some
 from haihe.pipelines.check.flow import Flow
 from haihe.pipelines.check.report import Budget, ChainReport, Part, Promise, Verdict, weakest
 from haihe.pipelines.check.timing_of import threads_of
@@ -64,6 +65,9 @@ def base_verdict(
             f"add --measure 5s: how long {some(dark)} holds the interpreter was never measured, so "
             "all its time is counted"
         )
+    scaled = [budget.name for budget in budgets.values() if budget.origin == "estimated"]
+    if scaled:
+        todo.append(f"on the board itself: --measure 5s ({some(scaled)}: estimated from elsewhere)")
     weak = [budget for budget in budgets.values() if budget.weakness]
     if weak:
         reasons.append(weak[0].weakness)
@@ -72,12 +76,6 @@ def base_verdict(
         return Verdict("expected", reasons[0]), todo
     is_measured = all(budget.origin == "measured" for budget in budgets.values())
     return Verdict("holds (measured)" if is_measured else "holds (estimated)"), todo
-
-
-def some(names: list[str] | tuple[str, ...]) -> str:
-    """The first names of a list."""
-    shown = ", ".join(names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 
 # --- contracts --------------------------------------------------------------------------------

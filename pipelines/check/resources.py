@@ -8,7 +8,7 @@ from haihe.boards.binding import BoundDevice
 from haihe.boards.compute_profile import Backend, ComputeProfile, all_profiles
 from haihe.models.detector import Detector
 from haihe.models.manifest import Manifest, find_manifest
-from haihe.pipelines.check.finding import Finding, place
+from haihe.pipelines.check.finding import Finding, place, some
 from haihe.pipelines.launch import Prepared
 from haihe.runtime import registry
 from haihe.runtime.errors import ModelError
@@ -39,6 +39,19 @@ def board_findings(profile: ComputeProfile) -> Iterator[Finding]:
             f"({profile.system}).",
             "Choose a board that is a host (haihe boards list), and reach this one by its driver.",
         )
+
+
+def core_findings(prepared: Prepared, cores: int) -> Iterator[Finding]:
+    """Threads on CPUs that are not there. cores: 0, how many there are is not known."""
+    threads = prepared.binding.unit.unit.threads
+    for name, profile in threads.items():
+        if cores and profile.core >= cores:
+            yield Finding(
+                "fails",
+                place(profile.where, "core"),
+                f"thread {name} is placed on core {profile.core}; there are 0 to {cores - 1}.",
+                "Choose one of them.",
+            )
 
 
 def models_of(prepared: Prepared) -> tuple[dict[str, Manifest], list[Finding]]:
@@ -89,14 +102,9 @@ def _not_on_board(
         f"node {use.name}: model {manifest.model} runs on {runtime} "
         f"({place(manifest.where, 'backend')}), which {profile.board} does not have (it has: "
         f"{', '.join(map(_name, profile.backends)) or 'none'}).",
-        f"Choose a model for one of these, or a board with {runtime}: {_some(others)}.",
+        f"Choose a model for one of these, or a board with {runtime}: "
+        f"{some(others, SHOWN) or 'none is known'}.",
     )
-
-
-def _some(names: list[str]) -> str:
-    """A few of many names."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return (", ".join(names[:SHOWN]) or "none is known") + more
 
 
 def _name(backend: Backend) -> str:

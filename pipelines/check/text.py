@@ -96,21 +96,21 @@ def _lane(lane: LaneReport, deadlines: dict[str, int], most: int) -> list[list[s
     limits = [deadlines[item.name] for item in lane.items if item.name in deadlines]
     deadline = format_ns(min(limits)) if limits else "—"
     load = "—" if lane.load is None else f"{round(lane.load * 100)} %"
-    tail = [_ms(lane.response_ns), deadline, load]
+    tail = [ms(lane.response_ns), deadline, load]
     if len(lane.items) == 1:
         item = lane.items[0]
-        return [[lane.name, item.name, _ms(item.ns), item.said, *tail]]
+        return [[lane.name, item.name, ms(item.ns), item.said, *tail]]
     if most < LEAST:
         longest = _heaviest(lane.items, 1)[0].name
         said = f"{longest} + {len(lane.items) - 1}"
-        return [[lane.name, said, _ms(lane.worst_ns), "", *tail]]
+        return [[lane.name, said, ms(lane.worst_ns), "", *tail]]
     whole = f"{len(lane.items)} together"
-    rows = [[lane.name, whole, _ms(lane.worst_ns), "", *tail]]
+    rows = [[lane.name, whole, ms(lane.worst_ns), "", *tail]]
     shown = lane.items if len(lane.items) <= most else _heaviest(lane.items, most)
-    rows += [["", item.name, _ms(item.ns), item.said, "", "", ""] for item in shown]
+    rows += [["", item.name, ms(item.ns), item.said, "", "", ""] for item in shown]
     if len(shown) < len(lane.items):
         left = sum(item.ns or 0 for item in lane.items if item not in shown)
-        rows.append(["", f"and {len(lane.items) - len(shown)} more", _ms(left), "", "", "", ""])
+        rows.append(["", f"and {len(lane.items) - len(shown)} more", ms(left), "", "", "", ""])
     return rows
 
 
@@ -162,7 +162,7 @@ def _chain(chain: ChainReport, whole: Verdict) -> list[str]:
         found = chain.headroom
         factor = found.most_ns / found.budget_ns
         above = " and ".join(part for part in (found.jump, found.breaks) if part)
-        said = f"{found.node} may take {_ms(found.most_ns)} (×{factor:.2f})"
+        said = f"{found.node} may take {ms(found.most_ns)} (×{factor:.2f})"
         said += f". Above it {above}: fails." if above else ", which is as far as was looked."
         lines += _wrapped(said, "  headroom  ", " " * 12)
     return lines
@@ -174,7 +174,7 @@ def _reader_port(chain: ChainReport) -> str:
 
 
 def _row(what: str, bound: int | None, limit: str, verdict: str) -> str:
-    return f"  {_cut(what, 46):<46}{_ms(bound):>9}  {limit:<9} {verdict}"
+    return f"  {_cut(what, 46):<46}{ms(bound):>9}  {limit:<9} {verdict}"
 
 
 def _place(promise: Promise) -> list[str]:
@@ -188,7 +188,7 @@ def _verdict(promise: Promise, whole: Verdict) -> str:
     spare = promise.spare
     if promise.verdict.is_well and spare is not None:
         word = promise.verdict.word.split(" ")[0]
-        left = f"{spare} to spare" if promise.kind == "fifo" else f"{_ms(spare)} spare"
+        left = f"{spare} to spare" if promise.kind == "fifo" else f"{ms(spare)} spare"
         return f"{word:<9} {left}"
     if promise.bound is None and promise.verdict == whole:
         return promise.verdict.word
@@ -312,7 +312,8 @@ def _cut(said: str, width: int) -> str:
     return f"{said[:left]}…{said[len(said) - (width - left - 1) :]}"
 
 
-def _ms(ns: int | None) -> str:
+def ms(ns: int | None) -> str:
+    """A time in ms with one decimal; below 0.05 ms in µs."""
     if ns is not None and 0 < ns < 50_000:
         return f"{ns / 1e3:.0f} µs"
     return "—" if ns is None else f"{ns / 1e6:.1f} ms"

@@ -11,8 +11,8 @@ import msgspec
 
 from haihe.boards.binding import Binding
 from haihe.drivers.device import StreamTiming
+from haihe.pipelines.check.bus import BusTime
 from haihe.pipelines.check.flow import Flow
-from haihe.pipelines.check.measure import BusTime
 from haihe.pipelines.check.report import Budget
 from haihe.runtime.plan.ages import ages
 from haihe.runtime.plan.bounds import respond

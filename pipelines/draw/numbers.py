@@ -1,6 +1,7 @@
 """The numbers of a check, as a drawing shows them."""
 
 from haihe.pipelines.check.report import Promise, Report, Verdict, weakest
+from haihe.pipelines.check.text import ms
 from haihe.pipelines.draw.drawing import Number, Numbers
 from haihe.runtime.plan.model import Plan
 
@@ -21,7 +22,7 @@ def numbers_of(report: Report, plan: Plan) -> Numbers:
     for lane in report.lanes:
         found = [verdicts[name] for name in steps.get(lane.name, ()) if name in verdicts]
         word = weakest(found).word if found else ""
-        text = "unknown" if lane.response_ns is None else _ms(lane.response_ns)
+        text = "unknown" if lane.response_ns is None else ms(lane.response_ns)
         lanes[lane.name] = Number(text, word)
     return Numbers(edges, nodes, lanes, f"{report.board}: {report.verdict}")
 
@@ -31,9 +32,4 @@ def _number(promise: Promise) -> Number:
         return Number("no bound", promise.verdict.word)
     if promise.kind == "fifo":
         return Number(f"{promise.bound} of {promise.limit} places", promise.verdict.word)
-    return Number(_ms(promise.bound), promise.verdict.word)
-
-
-def _ms(ns: int) -> str:
-    """As `haihe check` writes it."""
-    return f"{ns / 1e6:.1f} ms"
+    return Number(ms(promise.bound), promise.verdict.word)

@@ -18,7 +18,7 @@ from haihe.pipelines.graph_file.dump import dump_graph
 from haihe.pipelines.graph_file.importing import Finder
 from haihe.pipelines.graph_file.override import override, split
 from haihe.pipelines.graph_file.source import Texts
-from haihe.pipelines.graph_file.wiring import Given, Wirer, place
+from haihe.pipelines.graph_file.wiring import Given, Wirer
 from haihe.pipelines.graph_file.writer import inline, tree
 from haihe.runtime.errors import PlanError
 from haihe.runtime.graph import Graph
@@ -61,7 +61,7 @@ def load_graph_file(
             f"{whole.where.at(key)}: {whole.graph.text} is a sub-graph. Use it in a graph: "
             f"{{graph: {path.name}, in: ...}}."
         )
-    with wiring_at(place(whole.graph.where)):
+    with wiring_at(whole.graph.where.place):
         graph = Graph(whole.graph.text)
     graph.file = str(path.resolve())
     with graph:

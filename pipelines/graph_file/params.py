@@ -92,6 +92,10 @@ def _take(name: str, declared: Declaration, node: yaml.Node, source: str) -> yam
         low, high = declared.range
         if kind not in (int, float):
             raise PlanError(f"{declared.where}: a range is for a number. Drop it.")
+        if low > high:
+            raise PlanError(
+                f"{declared.where}: range from {low:g} to {high:g}. Write the smaller first."
+            )
         if not low <= value <= high:
             raise PlanError(f"{source}: {found}, expected {wanted} from {low:g} to {high:g}{said}.")
     return node

@@ -31,11 +31,6 @@ Given = dict[str, tuple[yaml.Node, str]]  # a parameter's value and where it com
 MAX_DEPTH = 20  # of sub-graphs in sub-graphs
 
 
-def place(where: Where) -> str:
-    """`file:line:column`, as the line of what is wired there."""
-    return f"{where.file}:{where.line}:{where.column}"
-
-
 class _Outlet:
     """What can be connected of a device, a node, a sub-graph: ports and their values."""
 
@@ -66,7 +61,7 @@ class Wirer:
             root = piece.root
             roots.append(yaml.MappingNode(root.tag, sections, root.start_mark, root.end_mark))
         for name, item in declared.items():
-            said = f"{place(item.where)}: parameter {name} is not used."
+            said = f"{item.where.place}: parameter {name} is not used."
             if name not in scope.used and said not in self.warnings:
                 self.warnings.append(said)
         return merged(pieces, roots, self.find)
@@ -80,7 +75,7 @@ class Wirer:
         outlets = {name: _Outlet(f"input {name}", {"out": v}) for name, v in inputs.items()}
         for role, kind_name in file.devices.items():
             kind = self._kind(kind_name)
-            with wiring_at(place(kind_name.where)):
+            with wiring_at(kind_name.where.place):
                 graph.use_device(role, kind)
             self._add(outlets, role, kind_name.where, f"device {role}", {
                 port: graph.state(role, port) for port in kind.states
@@ -88,14 +83,14 @@ class Wirer:
         feeds = {}
         for name, loop in file.feedback.items():
             initial = self._initial(loop)
-            with wiring_at(place(loop.where)):
+            with wiring_at(loop.where.place):
                 value, feeds[name] = feedback(initial, prefix + name)
             self._add(outlets, name, loop.where, f"feedback {name}", {"out": value})
         self._nodes(graph, file, prefix, outlets)
         for target, source in file.commands.items():
             self._command(graph, target, source, outlets)
         for name, loop in file.feedback.items():
-            with wiring_at(place(loop.source.where)):
+            with wiring_at(loop.source.where.place):
                 feeds[name](self._value(loop.source, outlets))
         for name, thread in file.threads.items():
             lanes = []
@@ -104,7 +99,7 @@ class Wirer:
                     known = [n for n, e in file.nodes.items() if e.graph is None]
                     self._fail(lane, f"no node {lane.text!r}. {near(lane.text, known)}")
                 lanes.append(prefix + lane.text)
-            with wiring_at(place(thread.where)):
+            with wiring_at(thread.where.place):
                 graph.thread(name, *lanes, policy=thread.policy)
         return {name: self._value(source, outlets) for name, source in file.outputs.items()}
 
@@ -137,10 +132,11 @@ class Wirer:
                 None,
             )
             if ready is None:
-                lines = " and ".join(place(entry.where) for entry in left.values())
+                lines = " and ".join(entry.where.place for entry in left.values())
                 raise PlanError(
                     f"{lines}: {' and '.join(left)} take each other's outputs. Close the loop "
-                    "under `feedback`."
+                    "under `feedback`, which gives the previous firing's value: its nodes need one "
+                    "rate."
                 )
             entry = left.pop(ready)
             ports = self._node(graph, prefix + ready, entry, outlets)
@@ -193,7 +189,7 @@ class Wirer:
             except (ValueError, TypeError, HaiheError) as exc:
                 raise PlanError(f"{entry.where}: {exc}") from exc
         inputs = self._inputs(entry, contract, target, outlets)
-        with wiring_at(place(entry.where)):
+        with wiring_at(entry.where.place):
             made: Any = named(name, call)(**inputs, **given)
         return dict(made._asdict()) if contract.output_tuple else {"out": made}
 
@@ -262,7 +258,7 @@ class Wirer:
             self._fail(
                 source,
                 f"{source.text} gives {found.__name__}, the input wants {wanted.__name__} "
-                f"({place(kind.where)}). Put a node between that converts.",
+                f"({kind.where.place}). Put a node between that converts.",
             )
 
     def _message(self, kind: Placed) -> type[Message]:
@@ -317,7 +313,7 @@ class Wirer:
             if not ports:
                 self._fail(source, f"{role} ({kind}) takes no command. Remove it.")
             self._fail(source, f"{role} ({kind}) has no command {port!r}. {near(port, ports)}")
-        with wiring_at(place(source.where)):
+        with wiring_at(source.where.place):
             graph.command(role, port, self._value(source, outlets))
 
     def _fail(self, at: Placed, text: str, cause: Exception | None = None) -> NoReturn:

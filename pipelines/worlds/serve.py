@@ -32,6 +32,7 @@ from haihe.runtime import registry
 from haihe.runtime.clock import MILLISECOND, now_ns, sleep_until
 from haihe.runtime.errors import BoardError
 from haihe.runtime.sim import SimCamera, World
+from haihe.runtime.types import Image
 
 log = logging.getLogger(__name__)
 TRUTH_NS = 10 * MILLISECOND
@@ -95,7 +96,7 @@ class _CameraServer(threading.Thread):
         self.listener.bind(str(path))
         self.listener.listen(1)
         self.stopping = threading.Event()
-        self._newest: tuple[int, int, Any, int] | None = None
+        self._newest: tuple[int, int, Image, int] | None = None
         self._arrived = threading.Event()
 
     def run(self) -> None:
@@ -119,7 +120,7 @@ class _CameraServer(threading.Thread):
                 connection.close()  # its reader learns of it
                 return
             if image is not None:
-                self._newest = (index, t, image.data, t + latency)
+                self._newest = (index, t, image, t + latency)
                 self._arrived.set()
             behind = (now_ns() - t) // self.camera.period_ns
             index += 1 + max(0, behind)
@@ -131,10 +132,10 @@ class _CameraServer(threading.Thread):
                 frame = self._newest
                 if frame is None:
                     continue
-                index, t, data, due = frame
+                index, t, image, due = frame
                 sleep_until(due)
-                connection.sendall(pack_head(index, t, data))
-                connection.sendall(data.data)
+                connection.sendall(pack_head(index, t, image.data, image.camera))
+                connection.sendall(image.data.data)
 
 
 def serve(world: World, folder: Path, inputs: IO[bytes], answer: Callable[[str], None]) -> bool:

@@ -58,7 +58,8 @@ class Assembly:
         for lane in self.lanes:
             queue = self.readers.get((lane.index, lane.task.trigger))
             if isinstance(queue, Queue):
-                queue.stats = [self.edges[i] for i in _edges_into(plan, lane.task)]
+                into = _edges_into(plan, lane.task)
+                queue.stats = [self.edges[i] for i in into if plan.edges[i].kind == "fifo"]
                 fed = [slot for s in lane.task.publishes for slot in self.slots[s]]
                 lane.outlets = [slot for slot in fed if isinstance(slot, Queue)]
 

@@ -166,9 +166,12 @@ class Lane:
             self.exchanges.clear()
             self.applied.clear()
         if self.sink is not None:
-            now = self.timing.now()  # type: ignore[union-attr]
-            if now - self._flushed_at >= BLOCK_NS:
-                self.flush(now)
+            self.flush_due(self.timing.now())  # type: ignore[union-attr]
+
+    def flush_due(self, now: int) -> None:
+        """Flush, if the last time is long enough ago."""
+        if now - self._flushed_at >= BLOCK_NS:
+            self.flush(now)
 
     def flush(self, now: int) -> None:
         """Hand the block to the sink."""

@@ -1,9 +1,6 @@
 """The realtime executor: the plan's threads with their lanes, and one per stream device."""
 
-import gc
 import logging
-import os
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -15,6 +12,7 @@ from haihe.runtime.clock import MILLISECOND, SECOND, now_ns, sleep_until
 from haihe.runtime.errors import DeviceError, HaiheError
 from haihe.runtime.exec.assembly import Assembly, node_error, open_node
 from haihe.runtime.exec.lane import Lane, Overrun, Sink, Timing
+from haihe.runtime.exec.threads import interpreter, place, where
 from haihe.runtime.graph import Graph
 from haihe.runtime.guard.guard import Guard
 from haihe.runtime.io import BusDevice, Port, StreamDevice
@@ -24,7 +22,7 @@ from haihe.runtime.record.format import Event
 
 log = logging.getLogger(__name__)
 
-IDLE_S = 0.1  # a triggered lane looks up this often when nothing comes
+IDLE_S = 0.1  # a thread looks up this often when nothing comes
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 3.0
 REST_LIMIT_NS = 3 * SECOND  # for safe positions to be reached at a stop
@@ -55,39 +53,6 @@ class Outcome:
     reason: str = ""
     failures: list[tuple[str, str, BaseException]] = field(default_factory=list)
     hung: list[str] = field(default_factory=list)
-
-
-class _Interpreter:
-    """Settings of the whole interpreter, while at least one executor runs."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users = 0
-        self._interval = 0.0
-
-    def enter(self) -> None:
-        """A control lane waits at most 0.1 ms for the interpreter."""
-        with self._lock:
-            self._users += 1
-            if self._users == 1:
-                self._interval = sys.getswitchinterval()
-                sys.setswitchinterval(1e-4)
-
-    def freeze(self) -> None:
-        """A full collection of what the imports left would cost tens of ms later."""
-        gc.collect()
-        gc.freeze()
-
-    def leave(self) -> None:
-        """The last one restores."""
-        with self._lock:
-            self._users -= 1
-            if not self._users:
-                gc.unfreeze()
-                sys.setswitchinterval(self._interval)
-
-
-_interpreter = _Interpreter()
 
 
 @dataclass(eq=False)
@@ -193,7 +158,7 @@ class RealtimeExecutor:
     def start(self, *, arm: bool) -> None:
         """Open models and devices, then let the lanes go. Raises what opening raised."""
         self.state = "warming"
-        _interpreter.enter()
+        interpreter.enter()
         self._is_tuned = True
         for worker in self._workers:
             worker.thread = threading.Thread(
@@ -202,10 +167,12 @@ class RealtimeExecutor:
             worker.thread.start()
         for _ in self._workers:
             if not self._ready.acquire(timeout=START_LIMIT_S):
-                slow = ", ".join(f"{w.plan.name} ({w.progress})" for w in self._workers)
+                slow = ", ".join(
+                    f"{w.plan.name} ({w.progress})" for w in self._workers if w.progress
+                )
                 self.stop("start-up took too long")
                 raise HaiheError(
-                    f"start of {self.plan.graph}: not ready after {START_LIMIT_S:.0f} s; lanes: "
+                    f"start of {self.plan.graph}: not ready after {START_LIMIT_S:.0f} s; threads: "
                     f"{slow}. Look at the device or model named."
                 )
         if self.outcome.failures:
@@ -222,7 +189,7 @@ class RealtimeExecutor:
         except BaseException:
             self.stop("start-up failed")
             raise
-        _interpreter.freeze()
+        interpreter.freeze()
         self.started_ns = now_ns() + 5 * MILLISECOND
         self.state = "ready"
         if arm:
@@ -263,8 +230,8 @@ class RealtimeExecutor:
             thread.join(max(0.05, (deadline - now_ns()) * 1e-9))
             if thread.is_alive() and worker.plan.name not in self.outcome.hung:
                 self.outcome.hung.append(worker.plan.name)
-                where = _where(thread) or worker.progress
-                log.error("lane %s did not stop: it hangs at %s", worker.plan.name, where)
+                spot = where(thread) or worker.progress
+                log.error("thread %s did not stop: it hangs at %s", worker.plan.name, spot)
                 for lane in worker.lanes:
                     lane.flush(now_ns())  # what it recorded before
             deadline = min(deadline, now_ns() + round(STOP_LIMIT_S * 1e9))
@@ -275,40 +242,33 @@ class RealtimeExecutor:
             stream.close()
         if self._is_tuned:
             self._is_tuned = False
-            _interpreter.leave()
+            interpreter.leave()
         self.state = "safe"
         return self.outcome
 
     # --- threads ------------------------------------------------------------------------------
 
     def _work(self, worker: _Worker) -> None:
-        place(worker.plan)
         for lane in worker.lanes:
             try:
                 self._open(lane)
             except Exception as exc:  # noqa: BLE001 - the supervisor: start() raises it again
                 self.outcome.failures.append((lane.name, lane.progress, exc))
                 self._ready.release()
-                for opened in worker.lanes:
-                    self._close(opened)
+                self._close(worker)
                 return
+        place(worker.plan)  # not before: the threads of a model would inherit core and priority
         self._ready.release()
         self._go.wait()
         try:
             self._serve(worker)
         except Exception as exc:
-            log.exception("lane %s failed", worker.plan.name)
+            log.exception("thread %s failed", worker.plan.name)
             self.outcome.failures.append((worker.plan.name, worker.progress, exc))
             self._stop.set()
         finally:
-            for lane in worker.lanes:
-                try:
-                    self._make_safe(lane)
-                except Exception as exc:
-                    log.exception("lane %s: the safe actions failed", lane.name)
-                    self.outcome.failures.append((lane.name, "safe actions", exc))
-                finally:
-                    self._close(lane)
+            self._make_safe(worker)
+            self._close(worker)
 
     def _open(self, lane: Lane) -> None:
         for step, instance in zip(lane.task.steps, lane.instances, strict=True):
@@ -342,18 +302,15 @@ class RealtimeExecutor:
             for run in periodic:
                 self._release(run, now)
             job = worker.next_job()
+            due = min((run.release_ns for run in periodic), default=now + SECOND)
             if job is not None:
                 self._fire(job)
-            elif not periodic:
-                if not wake.wait(IDLE_S):
-                    for run in worker.runs:
-                        run.lane.flush(now_ns())
+            elif len(periodic) == len(worker.runs) and due - now < 200 * MILLISECOND:
+                sleep_until(due)
             else:
-                due = min(run.release_ns for run in periodic)
-                if len(periodic) == len(worker.runs) and due - now < 200 * MILLISECOND:
-                    sleep_until(due)
-                else:
-                    wake.wait(max(0.0, (due - now) * 1e-9))
+                wake.wait(min(IDLE_S, (due - now) * 1e-9))
+                for lane in worker.lanes:
+                    lane.flush_due(now_ns())
 
     def _release(self, run: _Run, now: int, *, is_running: bool = False) -> None:
         """The places of a lane's grid up to now; while its job waits or runs they are skipped."""
@@ -388,27 +345,42 @@ class RealtimeExecutor:
         except StopIteration as stop:
             return stop.value
 
-    def _make_safe(self, lane: Lane) -> None:
-        if not any(bus.guard is not None for bus in lane.buses):
-            return
-        period = lane.task.every_ns or 20 * MILLISECOND
+    def _make_safe(self, worker: _Worker) -> None:
+        """The safe actions of every lane, in turns: none waits until another is at rest."""
+        left = [lane for lane in worker.lanes if any(bus.guard is not None for bus in lane.buses)]
+        periods = [lane.task.every_ns for lane in left if lane.task.every_ns]
+        period = min(periods, default=20 * MILLISECOND)
         release = now_ns()
         deadline = release + REST_LIMIT_NS
-        while not self._drive(lane.stop(now_ns, self.outcome.reason or "stop")):
+        while True:
+            left = [lane for lane in left if not self._is_safe(lane)]
             release += period
-            if release > deadline:
-                log.error("lane %s: the safe position was not reached", lane.name)
+            if not left or release > deadline:
                 break
             sleep_until(release)
+        for lane in left:
+            log.error("lane %s: the safe position was not reached", lane.name)
 
-    def _close(self, lane: Lane) -> None:
-        for bus in lane.buses:
-            if bus.port is not None:
-                bus.port.close()
-        for instance in lane.instances:
-            if hasattr(instance, "close"):
-                instance.close()
-        lane.flush(now_ns())
+    def _is_safe(self, lane: Lane) -> bool:
+        """One stop firing: whether nothing is left to do."""
+        try:
+            return bool(self._drive(lane.stop(now_ns, self.outcome.reason or "stop")))
+        except Exception as exc:
+            log.exception("lane %s: the safe actions failed", lane.name)
+            self.outcome.failures.append((lane.name, "safe actions", exc))
+            return True
+
+    def _close(self, worker: _Worker) -> None:
+        """Close all that its lanes hold, whatever one of them raises."""
+        for lane in worker.lanes:
+            ports = [bus.port for bus in lane.buses if bus.port is not None]
+            for held in (*ports, *(one for one in lane.instances if hasattr(one, "close"))):
+                try:
+                    held.close()
+                except Exception as exc:
+                    log.exception("lane %s: %s did not close", lane.name, type(held).__name__)
+                    self.outcome.failures.append((lane.name, "closing", exc))
+            lane.flush(now_ns())
 
     def _read(self, role: str, stream: StreamDevice) -> None:
         sources = [s for s in self.counts if s.split(".")[0] == role]
@@ -450,8 +422,9 @@ class RealtimeExecutor:
     def _settle(self) -> None:
         """Let what is under way be used before the stop, for a second at most."""
         deadline = now_ns() + SECOND
-        slots = [i for i, edge in enumerate(self.plan.edges) if edge.kind == "slot"]
-        while now_ns() < deadline and any(self.assembly.in_flight(edge) for edge in slots):
+        kinds = ("slot", "fifo")
+        edges = [i for i, edge in enumerate(self.plan.edges) if edge.kind in kinds]
+        while now_ns() < deadline and any(self.assembly.in_flight(edge) for edge in edges):
             if self._stop.wait(0.02):
                 return
 
@@ -466,33 +439,3 @@ class RealtimeExecutor:
         self.outcome.reason = self.outcome.reason or reason
         self.post(("trip", reason))
         self._stop.set()
-
-
-def place(thread: ThreadPlan) -> None:
-    """Pin the calling thread to its core and give it its real-time priority, as the plan says. A
-    refusal is a warning: the run goes on, and `haihe check` counts on neither."""
-    try:
-        if thread.core >= 0:
-            os.sched_setaffinity(0, {thread.core})
-        if thread.rank > 0:
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(thread.rank))
-    except OSError as exc:
-        log.warning(
-            "thread %s: core %d, SCHED_FIFO priority %d refused: %s. It runs unpinned or without "
-            "priority; allow it with `ulimit -r`, or leave it out of the unit profile.",
-            thread.name, thread.core, thread.rank, exc.strerror,
-        )  # fmt: skip
-
-
-def _where(thread: threading.Thread) -> str:
-    """`file:line in function` of what a thread executes: of its innermost frame outside haihe's
-    runtime, so a hanging node is named."""
-    frame = sys._current_frames().get(thread.ident or 0)
-    while frame is not None:
-        module = frame.f_globals.get("__name__", "")
-        if not module.startswith(("haihe.runtime", "threading")):
-            break
-        frame = frame.f_back
-    if frame is None:
-        return ""
-    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"

@@ -9,7 +9,7 @@ come.
 
 import heapq
 import itertools
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,8 +18,8 @@ from typing import Any, Protocol
 from haihe.runtime.clock import MILLISECOND, SECOND
 from haihe.runtime.exec.assembly import Assembly, node_error, open_node
 from haihe.runtime.exec.lane import Lane, Sink, Timing
+from haihe.runtime.exec.processors import Contention, Processors
 from haihe.runtime.exec.realtime import Outcome
-from haihe.runtime.exec.server import Server
 from haihe.runtime.graph import Graph
 from haihe.runtime.guard.guard import Guard
 from haihe.runtime.io import BusDevice, Exchange, Reply
@@ -62,6 +62,7 @@ class _Run:
     arrivals: deque[int] = field(default_factory=deque)  # of jobs that wait; one, but for a queue
     skipped: int = 0  # releases
     offset_ns: int = 0  # of its grid
+    releases: int = 0
 
 
 @dataclass(eq=False)
@@ -70,8 +71,6 @@ class _Thread:
     index: int
     runs: list[_Run] = field(default_factory=list)
     running: _Run | None = None
-    core: Server | None = None  # shared with other threads
-    order: int = 0  # on that core, or at the interpreter
 
     def next_job(self) -> _Run | None:
         """Which lane's job is dispatched."""
@@ -81,24 +80,13 @@ class _Thread:
         return waiting[0] if waiting else None
 
 
-@dataclass(frozen=True)
-class Contention:
-    """What the threads of a plan share in virtual time, beyond its pinned cores.
-
-    holders: threads of one interpreter, in the order in which they get it; empty: each has its
-    own. held_ns: by lane, how long a job needs it, from its start.
-    """
-
-    holders: tuple[str, ...] = ()
-    held_ns: Mapping[str, int] = field(default_factory=dict)
-
-
 Execution = Callable[[str, int, int], int]  # lane, firing, planned ns -> ns
 
 
 class VirtualExecutor:
     """Runs a plan in virtual time. Execution times are the nodes' budgets, or `budgets`, or what
-    `execution` makes of their sum. offsets: by periodic lane, when its grid begins. mono: a clock
+    `execution` makes of their sum. offsets: by periodic lane, when its grid begins. lateness: of a
+    lane's release number 0, 1 ... after its place on the grid, in ns. mono: a clock
     for the real times of nodes, which decide nothing here."""
 
     def __init__(
@@ -114,6 +102,7 @@ class VirtualExecutor:
         step_world: Callable[[int], None] = lambda t: None,
         execution: Execution = lambda lane, firing, planned: planned,
         offsets: Mapping[str, int] | None = None,
+        lateness: Callable[[str, int], int] = lambda lane, number: 0,
         contention: Contention | None = None,
         mono: Callable[[], int] = lambda: 0,
     ) -> None:
@@ -134,11 +123,16 @@ class VirtualExecutor:
         self._cameras, self._sink, self._step_world = cameras, sink, step_world
         self._heap: list[tuple[int, int, int, int, Callable[[], None]]] = []
         self._order = itertools.count()
-        self._execution = execution
+        self._execution, self._lateness = execution, lateness
         self._contention = contention or Contention()
         self._threads = [_Thread(thread, i) for i, thread in enumerate(plan.threads)]
         self._runs = [self._run_of(lane, offsets or {}) for lane in self.assembly.lanes]
-        self._share()
+        self._processors = Processors(
+            plan.threads,
+            self._contention,
+            lambda: self.now_ns - self.begin_ns,
+            lambda t, action: self._push(self.begin_ns + t, COMPLETION, action),
+        )
         self._sequences: dict[str, int] = {}
         self.stopping = False
         self.begin_ns = 0  # the first release
@@ -160,21 +154,6 @@ class VirtualExecutor:
         thread.runs.append(run)
         thread.runs.sort(key=lambda run: thread.plan.lanes.index(run.lane.name))
         return run
-
-    def _share(self) -> None:
-        """Give threads the core, or the interpreter, that they have in common."""
-        cores = Counter(thread.plan.core for thread in self._threads)
-        servers = {core: self._server() for core, n in cores.items() if core >= 0 and n > 1}
-        self._interpreter = self._server()
-        for thread in self._threads:
-            thread.core = servers.get(thread.plan.core)
-            if thread.core is not None:
-                thread.order = -thread.plan.rank
-            elif thread.plan.name in self._contention.holders:
-                thread.order = self._contention.holders.index(thread.plan.name)
-
-    def _server(self) -> Server:
-        return Server(self.now, lambda t, action: self._push(t, COMPLETION, action))
 
     def now(self) -> int:
         """Virtual time in ns."""
@@ -233,8 +212,7 @@ class VirtualExecutor:
             self.post(("arm",))
         for run in self._runs:
             if run.lane.task.every_ns:
-                first = begin + run.offset_ns
-                self._push(first, RELEASE, partial(self._release, run, first), run.lane.index)
+                self._push_release(run, begin)
         for role, camera in self._cameras.items():
             first = begin + camera.first_ns
             self._push(first, DELIVERY, partial(self._capture, role, 0, first))
@@ -311,16 +289,21 @@ class VirtualExecutor:
             run.arrivals.append(self.now_ns)
         self._push_dispatch(run.thread)
 
-    def _release(self, run: _Run, t: int) -> None:
+    def _push_release(self, run: _Run, earliest: int) -> None:
+        place = self.begin_ns + run.offset_ns + run.releases * run.lane.task.every_ns
+        t = max(earliest, place + self._lateness(run.lane.name, run.releases))
+        self._push(t, RELEASE, partial(self._release, run), run.lane.index)
+
+    def _release(self, run: _Run) -> None:
         if self.stopping:
             return
         if run.arrivals or run.thread.running is run:
             run.skipped += 1
         else:
-            run.arrivals.append(t)
+            run.arrivals.append(self.now_ns)
             self._push_dispatch(run.thread)
-        following = t + run.lane.task.every_ns
-        self._push(following, RELEASE, partial(self._release, run, following), run.lane.index)
+        run.releases += 1
+        self._push_release(run, self.now_ns + 1)
 
     def _push_dispatch(self, thread: _Thread) -> None:
         self._push(self.now_ns, DISPATCH, partial(self._dispatch, thread), thread.index)
@@ -353,29 +336,12 @@ class VirtualExecutor:
             self._push_dispatch(run.thread)
             return
         if item.__class__ is int:
-            self._spend(run, item, lambda: self._advance(run, steps, None))
+            held = self._contention.held_ns.get(run.lane.name, 0)
+            self._processors.compute(
+                run.thread.index, item, held, lambda: self._advance(run, steps, None)
+            )
         else:
             self._exchange(run, steps, item.port, item.pending)
-
-    def _spend(self, run: _Run, work_ns: int, done: Callable[[], None]) -> None:
-        """Let a job compute: alone, on a core that it shares, or with an interpreter to share."""
-        thread = run.thread
-        if thread.core is not None:
-            thread.core.add(thread.order, work_ns, done)
-            return
-        held = 0
-        if thread.plan.name in self._contention.holders:
-            held = min(work_ns, self._contention.held_ns.get(run.lane.name, 0))
-        if not held:
-            self._push(self.now_ns + work_ns, COMPLETION, done)
-        elif held == work_ns:
-            self._interpreter.add(thread.order, held, done)
-        else:
-            self._interpreter.add(
-                thread.order,
-                held,
-                lambda: self._push(self.now_ns + work_ns - held, COMPLETION, done),
-            )
 
     def _exchange(self, run: _Run, steps: Any, port: TimedPort, exchange: Exchange) -> None:
         begun = self.now_ns

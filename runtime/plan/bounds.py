@@ -9,9 +9,8 @@ jitters and responses (Tindell & Clark 1994). Threads that take a core or an int
 others enter as the work that they do in a window.
 """
 
-from collections.abc import Callable
-
-import msgspec
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from haihe.runtime.plan.ages import Reach, ages, certain_after
 from haihe.runtime.plan.busy import (
@@ -41,13 +40,30 @@ class _Lane:
         self.timing = timing
         self.load = Load(timing.worst_ns, max(1, timing.period_ns), 0, 0)
         self.response = self.nominal = self.elapsed = timing.worst_ns
-        self.holding = (
-            timing.held_ns
-        )  # from start to the end of the part that needs the interpreter
+        self.holding = timing.held_ns  # from start to the end of what needs the interpreter
         self.backlog = 0
         self.latest = 0  # from the root's nominal arrival to the finish
         self.earliest = 0  # ... to the publication
         self.is_widened = False
+        self.before: _Lane | None = None  # the lane that triggers it
+        self.after: list[_Lane] = []  # those that it triggers
+
+    @property
+    def held_rate(self) -> float:
+        """Share of time that it needs the interpreter in the long run."""
+        return self.timing.held_ns / max(self.load.period, self.load.distance)
+
+    @property
+    def held_back_by(self) -> "_Lane | None":
+        """The lane whose full queue may keep this one, which has a queue too, from starting."""
+        if not self.timing.fifo:
+            return None
+        return next((lane for lane in self.after if lane.is_refusing), None)
+
+    def is_fed_by(self, busy: Sequence["_Lane"]) -> bool:
+        """Whether its messages come from one of these lanes, directly or through others."""
+        before = self.before
+        return before is not None and (before in busy or before.is_fed_by(busy))
 
     @property
     def carried(self) -> int:
@@ -59,20 +75,91 @@ class _Lane:
         """Whether its queue may be full when a message comes."""
         return bool(self.timing.fifo) and self.backlog > self.timing.fifo
 
-    def jobs_within(self, w: int) -> int:
-        """Its jobs that may be unfinished at some time in a window of w."""
-        late = arrivals(self.load, w) + self.carried
-        if self.response >= UNBOUNDED:
-            return late
-        return min(late, arrivals(self.load, w + self.response - 1))
 
-    def holds_within(self, w: int) -> int:
-        """Its jobs that may need the interpreter at some time in a window of w."""
-        jobs = self.jobs_within(w)
-        best = self.timing.best_ns
-        if not best or self.holding >= UNBOUNDED:
-            return jobs
-        return min(jobs, -(-(w + self.holding - 1) // best))  # starts are `best` apart
+class _Row(NamedTuple):
+    """What of another thread's lane counts in a window, or of a lane that leads to one.
+
+    before: the row of the lane that triggers it, -1: none. most: messages that come meanwhile, at
+    most (-1: any number). carried: jobs that may be unfinished when the window starts. unfinished:
+    how long before it those arrived, at most; unheld: ... of those whose part that needs the
+    interpreter is not over. cost, held: counted of a job. tail: what it executes after that part,
+    at least.
+    """
+
+    name: str
+    load: Load
+    before: int
+    most: int
+    carried: int
+    unfinished: int
+    unheld: int
+    cost: int
+    held: int
+    tail: int
+
+
+def _taken(rows: Sequence[_Row], threads: Sequence[Sequence[int]], w: int) -> int:
+    """What the lanes of `rows` may take in a window of w: all their jobs, of takers; the parts that
+    need the interpreter, of holders. threads: the rows of each holder, least tail per part first.
+
+    It is the inner loop of the analysis, hence in one piece.
+    """
+    total = 0
+    jobs: list[int] = []  # that may be unfinished at some time in the window
+    for row in rows:
+        load = row.load
+        come = arrivals(load, w)
+        if 0 <= row.most < come:
+            come = row.most
+        if row.before >= 0 and jobs[row.before] < come:
+            come = jobs[row.before]
+        count = come + row.carried
+        if row.unfinished < UNBOUNDED:
+            count = min(count, arrivals(load, w + row.unfinished))
+        jobs.append(count)
+        total += count * row.cost
+    for at in threads:  # one job at a time, and each but the last goes on after its part
+        room, used = w + max([rows[each].tail for each in at]), 0
+        for each in at:
+            row = rows[each]
+            count = jobs[each]
+            if row.unheld < UNBOUNDED:  # the part comes first: what else it executes comes after
+                count = min(count, arrivals(row.load, w + row.unheld))
+            whole = row.held + row.tail
+            if count * whole <= room:
+                room -= count * whole
+                used += count * row.held
+            else:
+                used += -(-room * row.held // whole)
+                break
+        total += min(used, w)
+    return total
+
+
+def _row(
+    lane: _Lane, at: dict[str, int], busy: Sequence[_Lane], *, taker: bool, held: bool
+) -> _Row:
+    """The row of a lane. at: the rows that are there.
+
+    busy: lanes of a thread that runs a job throughout the window: what those trigger gets no
+    message from them, but one that is published before the finish.
+    """
+    timing, before = lane.timing, lane.before
+    is_fed = before is not None and before in busy
+    is_bounded = lane.response < UNBOUNDED
+    later = timing.worst_ns - timing.held_ns
+    return _Row(
+        name=timing.name,
+        load=lane.load,
+        before=-1 if before is None or is_fed else at[before.timing.name],
+        most=int(before.timing.after_ns > 0) if before is not None and is_fed else -1,
+        carried=lane.carried,
+        unfinished=lane.response - 1 if is_bounded else UNBOUNDED,
+        unheld=lane.response - later - 1 if is_bounded else UNBOUNDED,
+        cost=lane.load.cost if taker else 0,
+        held=timing.held_ns if held else 0,
+        tail=max(0, timing.best_ns - timing.held_ns),
+    )
 
 
 class _Thread:
@@ -93,37 +180,70 @@ class _Thread:
         """Whether a lane of it declares a part that does."""
         return any(lane.timing.held_ns for lane in self.lanes)
 
-    def delay(self) -> Delay:
+    @property
+    def is_stuck(self) -> bool:
+        """Whether one of its jobs may wait while it is idle: then its windows say nothing."""
+        return any(lane.held_back_by for lane in self.lanes)
+
+    def delay(self, *, is_running: bool = False) -> Delay:
         """The work of others in a window in which this thread waits for its core or interpreter.
 
-        Without an interpreter the window is counted from when the more urgent threads were idle.
-        Else their jobs, and those of holders, may be under way when it starts.
+        is_running: in which a job of it runs. Without an interpreter the window is counted from
+        when the more urgent threads were idle. Else their jobs, and those of holders, may be under
+        way when it starts.
         """
         if not self.takers and not self.holders:
             return NO_DELAY
+        busy = self.lanes if is_running else ()
         takers = [lane for thread in self.takers for lane in thread.lanes]
         holders = [lane for thread in self.holders for lane in thread.lanes if lane.timing.held_ns]
-        loads = [lane.load for lane in takers]
-        held = [lane.load._replace(cost=lane.timing.held_ns) for lane in holders]
-        rate = sum(load.rate for load in loads + held)
-        if not self.is_contended:
+        rate = sum(lane.load.rate for lane in takers if not lane.is_fed_by(busy))
+        rate += sum(lane.held_rate for lane in holders if not lane.is_fed_by(busy))
+        if not self.is_contended and not any(thread.is_stuck for thread in self.takers):
+            loads = [lane.load for lane in takers]
             return Delay(lambda w: demand(loads, w), rate)
+        rows = self.rows(takers, holders, busy)
+        threads = [
+            sorted(
+                (at for at, row in enumerate(rows) if row.held and row.name in thread.timing.lanes),
+                key=lambda at: rows[at].tail / rows[at].held,
+            )
+            for thread in self.holders
+        ]
+        known: dict[int, int] = {}
 
         def within(w: int) -> int:
-            preempted = sum(lane.jobs_within(w) * lane.load.cost for lane in takers)
-            interpreter = sum(lane.holds_within(w) * lane.timing.held_ns for lane in holders)
-            return preempted + interpreter
+            if w not in known:
+                known[w] = _taken(rows, threads, w)
+            return known[w]
 
         return Delay(within, rate)
 
+    @staticmethod
+    def rows(
+        takers: Sequence[_Lane], holders: Sequence[_Lane], busy: Sequence[_Lane] = ()
+    ) -> list[_Row]:
+        """The rows of these lanes, each after those of the lanes that lead to it."""
+        rows: list[_Row] = []
+        at: dict[str, int] = {}
+        for lane in [*takers, *holders]:
+            way = [lane]
+            while way[-1].before is not None and way[-1].before not in busy:
+                way.append(way[-1].before)
+            for each in reversed(way):
+                name = each.timing.name
+                if name not in at:
+                    at[name] = len(rows)
+                    row = _row(each, at, busy, taker=each in takers, held=each in holders)
+                    rows.append(row)
+        return rows
+
     def state(self) -> object:
         """What its windows depend on."""
-        others = [
-            (lane.load.jitter, lane.response, lane.holding)
-            for thread in self.takers + self.holders
-            for lane in thread.lanes
-        ]
-        return [lane.load for lane in self.lanes], others
+        takers = [lane for thread in self.takers for lane in thread.lanes]
+        holders = [lane for thread in self.holders for lane in thread.lanes if lane.timing.held_ns]
+        stuck = [thread.is_stuck for thread in [self, *self.takers, *self.holders]]
+        return [lane.load for lane in self.lanes], self.rows(takers, holders), stuck
 
 
 def _join(threads: list[_Thread]) -> None:
@@ -189,8 +309,12 @@ def _least(window: Window, slots: int) -> Window:
 
 def _respond(thread: _Thread) -> None:
     """The windows of a thread from the loads as known now."""
+    _occupy(thread, thread.delay(is_running=True))
+    if thread.is_stuck:
+        for lane in thread.lanes:
+            lane.response = lane.nominal = lane.backlog = UNBOUNDED
+        return
     delay = thread.delay()
-    _occupy(thread, delay)
     loads = [lane.load for lane in thread.lanes]
     windows = _windows(thread, loads, delay)
     elapsed = [lane.elapsed for lane in thread.lanes]
@@ -248,6 +372,10 @@ def respond(timing: Timing) -> tuple[dict[str, LaneBound], dict[str, Reach], int
     """The responses of a plan's lanes, what `ages` needs of them, and the number of sweeps."""
     lanes = {lane.name: _Lane(lane) for lane in timing.lanes}
     threads = [_Thread(each, [lanes[name] for name in each.lanes]) for each in timing.threads]
+    for lane in lanes.values():
+        lane.before = lanes.get(lane.timing.trigger)
+        if lane.before is not None:
+            lane.before.after.append(lane)
     _join(threads)
     sweeps, is_settled = 0, False
     while not is_settled:
@@ -288,10 +416,12 @@ def _known(ns: int) -> int | None:
 
 def _starver(lane: _Lane, thread: _Thread) -> str:
     """The lane or thread that takes most of what this lane would need."""
+    stuck = next((each for each in thread.lanes if each.held_back_by), None)
+    if stuck is not None:
+        return stuck.timing.name
     rates = {other.timing.name: sum(x.load.rate for x in other.lanes) for other in thread.takers}
     for other in thread.holders:
-        held = [x.load._replace(cost=x.timing.held_ns).rate for x in other.lanes]
-        rates[other.timing.name] = sum(held)
+        rates[other.timing.name] = sum(x.held_rate for x in other.lanes)
     if thread.timing.policy == "priority":
         higher = thread.lanes[: thread.lanes.index(lane)]
         rates |= {other.timing.name: other.load.rate for other in higher}
@@ -302,7 +432,11 @@ def _reach(lane: _Lane, bound: LaneBound) -> Reach:
     """What the ages need of a lane."""
     name, timing = lane.timing.name, lane.timing
     problem = ""
-    if bound.response_ns is None:
+    full = lane.held_back_by
+    if full is not None:
+        places = f"fifo({full.timing.fifo})"
+        problem = f"{name} is held back when the {places} of {full.timing.name} is full"
+    elif bound.response_ns is None:
         problem = f"{name} is starved by {bound.starved_by}"
     elif lane.is_refusing and bound.backlog is None:
         problem = f"{name} refuses messages: its fifo({timing.fifo}) never catches up"
@@ -320,101 +454,3 @@ def _reach(lane: _Lane, bound: LaneBound) -> Reach:
         earliest(lane.load, 2),
         problem,
     )
-
-
-class Headroom(msgspec.Struct, frozen=True):
-    """How far the budget of a lane may grow.
-
-    largest_ns: up to it the contract held at every budget that was tried; None: at none. is_limit:
-    it held up to the greatest that is tried. cliff_ns: a little above this budget (at `beyond_ns`)
-    the oldest age of the chain jumps; `beyond` are the bounds there. None: no jump was found.
-    """
-
-    lane: str
-    worst_ns: int
-    largest_ns: int | None
-    is_limit: bool = False
-    cliff_ns: int | None = None
-    beyond_ns: int | None = None
-    beyond: Bounds | None = None
-
-
-def headroom(
-    timing: Timing,
-    lane: str,
-    holds: Callable[[Bounds], bool],
-    chain: tuple[str, str] | None = None,
-    resolution_ns: int = 10_000,
-) -> Headroom:
-    """The largest `worst_ns` of a lane for which `holds`, to a resolution, and the next cliff.
-
-    The bounds jump where a job gets longer than a period, so budgets beside every period are tried
-    too. chain: (lane, source) whose oldest age is watched for the cliff; None: that of every
-    actuator.
-    """
-    now = timing.lane(lane).worst_ns
-    bounds: dict[int, Bounds] = {}
-
-    def at(worst_ns: int) -> Bounds:
-        if worst_ns not in bounds:
-            bounds[worst_ns] = analyse(with_budget(timing, lane, worst_ns))
-        return bounds[worst_ns]
-
-    edges = sorted(_edges(timing, lane))
-    tried = sorted({*(edge + step for edge in edges for step in (0, 1)), now, 2 * max(edges)})
-    good, bad = 0, None
-    for budget in tried:
-        if not holds(at(budget)):
-            bad = budget
-            break
-        good = budget
-    while bad is not None and bad - good > resolution_ns:
-        middle = (good + bad) // 2
-        good, bad = (middle, bad) if holds(at(middle)) else (good, middle)
-    watched = [chain] if chain else _acting(at(now), timing)
-    beside = {(edge, edge + 1) for edge in edges if edge >= now}
-    if bad is not None and good >= now:
-        beside.add((good, bad))
-    for below, above in sorted(beside):
-        if any(_jumps(at(below), at(above), each, above - below) for each in watched):
-            return Headroom(lane, now, good or None, bad is None, below, above, at(above))
-    return Headroom(lane, now, good or None, bad is None)
-
-
-def with_budget(timing: Timing, lane: str, worst_ns: int) -> Timing:
-    """The plan with another budget of a lane. What it holds and does after stays within it."""
-    old = timing.lane(lane)
-    new = msgspec.structs.replace(
-        old,
-        worst_ns=worst_ns,
-        best_ns=min(old.best_ns, worst_ns),
-        held_ns=min(old.held_ns, worst_ns),
-        after_ns=min(old.after_ns, worst_ns),
-        after_best_ns=min(old.after_best_ns, worst_ns),
-    )
-    lanes = tuple(new if each.name == lane else each for each in timing.lanes)
-    return msgspec.structs.replace(timing, lanes=lanes)
-
-
-def _edges(timing: Timing, lane: str) -> set[int]:
-    """Budgets at which a job of the lane, alone or with its thread, gets longer than a period."""
-    periods = {each.period_ns for each in timing.lanes if each.period_ns}
-    periods |= {each.period_min_ns for each in timing.sources}
-    periods |= {each.period_max_ns for each in timing.sources}
-    others = sum(
-        timing.lane(each).worst_ns for each in timing.thread_of(lane).lanes if each != lane
-    )
-    return {edge for period in periods for edge in (period, period - others) if edge > 0}
-
-
-def _acting(bounds: Bounds, timing: Timing) -> list[tuple[str, str]]:
-    """The chains that end at an actuator."""
-    return [each for each in bounds.chains if timing.lane(each[0]).is_actuator]
-
-
-def _jumps(below: Bounds, above: Bounds, chain: tuple[str, str], step_ns: int) -> bool:
-    """Whether an age grows out of all proportion to the step of the budget."""
-    before, after = below.chains[chain].oldest_ns, above.chains[chain].oldest_ns
-    if before is None or after is None:
-        return before is not None
-    return after - before > 100 * step_ns

@@ -7,7 +7,7 @@ lanes share a thread, and lets a node start a lane where it would be fused with 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -97,12 +97,9 @@ class _Planner:
         published = {source for task in tasks for source in task.reads}
         tasks = [
             msgspec.structs.replace(
-                task,
-                # names are rounded: 60Hz and 16.67ms are two lanes
-                name=task.name + (f"_{same + 1}" if same else ""),
-                publishes=tuple(s for s in task.publishes if s in published),
+                task, name=name, publishes=tuple(s for s in task.publishes if s in published)
             )
-            for same, task in _numbered(tasks)
+            for name, task in zip(_distinct(task.name for task in tasks), tasks, strict=True)
         ]
         lanes = tuple(LanePlan(task.name, task) for task in tasks)
         streams = tuple(r for r, d in graph.devices.items() if d.kind.stream)
@@ -155,14 +152,13 @@ class _Planner:
                     "only remembers. Let another input trigger it, or give it a period."
                 )
             return use.inputs[contract.on]
-        queued = [port.name for port in contract.inputs if port.fifo and port.name in use.inputs]
-        unaged = queued or [
-            port.name
+        connected = [
+            port
             for port in contract.inputs
-            if port.fresh is None
-            and port.aligned is None
-            and port.name in use.inputs
-            and use.inputs[port.name].source != "feedback"
+            if port.name in use.inputs and use.inputs[port.name].source != "feedback"
+        ]
+        unaged = [port.name for port in connected if port.fifo] or [
+            port.name for port in connected if port.fresh is None and port.aligned is None
         ]
         if len(unaged) != 1:
             found = f"{len(unaged)} ({', '.join(unaged)})" if unaged else "none"
@@ -170,8 +166,7 @@ class _Planner:
                 f"{use.line}: node {use.name}: what triggers it? Inputs without fresh(): {found}; "
                 'exactly one would be the trigger. Say @node(every="20ms") or @node(on="input").'
             )
-        ref = use.inputs[unaged[0]]
-        return ref
+        return use.inputs[unaged[0]]
 
     def _refuse_circle(self, name: str) -> None:
         path: list[str] = []
@@ -270,8 +265,8 @@ class _Planner:
                 if fed.source != "node" or fed.owner not in local:
                     raise PlanError(
                         f"{self.graph.feedbacks[ref.owner].line}: {ref.owner} is fed by {fed} of "
-                        "another rate. A feedback stays inside one tick: between rates an edge "
-                        "with fresh() is the loop already."
+                        "another rate. A feedback stays inside one tick: feed it from a node of "
+                        "the same rate, or keep what it remembers inside one node."
                     )
                 if contract.get("fresh_ns"):
                     raise PlanError(
@@ -402,10 +397,15 @@ class _Planner:
         return {"within_ns": port.aligned.within_ns, "keep": port.aligned.keep}
 
 
-def _numbered(tasks: list[TaskPlan]) -> list[tuple[int, TaskPlan]]:
-    """Each task with how many of its name came before it."""
-    names = [task.name for task in tasks]
-    return [(names[:index].count(task.name), task) for index, task in enumerate(tasks)]
+def _distinct(names: Iterable[str]) -> list[str]:
+    """Numbers for names that are taken: periods are rounded, 60Hz and 16.67ms are two lanes."""
+    found: list[str] = []
+    for name in names:
+        free, number = name, 2
+        while free in found:
+            free, number = f"{name}_{number}", number + 1
+        found.append(free)
+    return found
 
 
 def plain(value: Any) -> Any:

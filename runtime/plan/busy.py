@@ -60,24 +60,19 @@ class Delay(NamedTuple):
 NO_DELAY = Delay(lambda w: 0, 0.0)
 
 
-def demand(loads: Sequence[Load], w: int) -> int:
-    """The work that arrives in any half-open window of w (Richter 2005)."""
-    if w <= 0:
-        return 0
-    total = 0
-    for cost, period, jitter, distance, _, _ in loads:
-        count = -(-(w + jitter) // period)
-        if distance:
-            nearest = -(-w // distance)
-            if nearest < count:
-                count = nearest
-        total += count * cost
-    return total
-
-
 def arrivals(load: Load, w: int) -> int:
     """How many arrive in any half-open window of w."""
-    return demand((load._replace(cost=1),), w)
+    if w <= 0:
+        return 0
+    count = -(-(w + load.jitter) // load.period)
+    if load.distance:
+        return min(count, -(-w // load.distance))
+    return count
+
+
+def demand(loads: Sequence[Load], w: int) -> int:
+    """The work that arrives in any half-open window of w (Richter 2005)."""
+    return sum(arrivals(load, w) * load.cost for load in loads)
 
 
 def earliest(load: Load, q: int) -> int:
@@ -104,18 +99,19 @@ def is_full(loads: Sequence[Load], delay: Delay) -> bool:
 
 
 def start_and_finish(
-    ahead: int, own: Load, higher: Sequence[Load], delay: Delay, early: int
+    ahead: int, own: Load, higher: Sequence[Load], delay: Delay, early: int, begun: int = 0
 ) -> tuple[int, int]:
     """When a job starts and finishes at the latest, with work `ahead` of it in its window.
 
     More urgent work that arrives at the very tick of the start goes first. The delay counts from
     up to `early` before the window: one that runs then may have been kept from running.
+    begun: a time before which it does not start in that case.
     """
 
     def start(w: int) -> int:
         return ahead + demand(higher, w + 1) + delay.within(w + early)
 
-    begun = settle(start, ahead)
+    begun = settle(start, max(ahead, begun))
     if begun >= UNBOUNDED:
         return UNBOUNDED, UNBOUNDED
     work = begun - delay.within(begun + early) + own.cost
@@ -137,10 +133,10 @@ def priority_window(
     )
     if length >= UNBOUNDED or arrivals(own, length) > LIMIT_STEPS:
         return NOTHING
-    response = nominal = backlog = 0
+    response = nominal = backlog = finish = 0
     for q in range(1, arrivals(own, length) + 1):
         ahead = blocking + (q - 1) * own.cost
-        start, finish = start_and_finish(ahead, own, higher, delay, early)
+        start, finish = start_and_finish(ahead, own, higher, delay, early, finish)
         if finish >= UNBOUNDED:
             return NOTHING
         response = max(response, finish - earliest(own, q))
@@ -167,7 +163,8 @@ def priority_slots(
         return start_and_finish(remainder + queued, own, higher, delay, 1)[1]
 
     if own.is_periodic:
-        return max(finish(blocking), finish(running) - running)
+        after = finish(running)
+        return max(finish(blocking), after if after >= UNBOUNDED else after - running)
     return finish(max(blocking, running))
 
 

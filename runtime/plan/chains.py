@@ -19,13 +19,15 @@ class Chain(msgspec.Struct, frozen=True):
 
 
 def chains_of(plan: Plan) -> tuple[Chain, ...]:
-    """Every chain. Only edges whose age counts are part of one."""
+    """Every chain. Only edges whose age counts, and commands, are part of one."""
     makers = {s: lane.name for lane in plan.lanes for s in lane.task.publishes}
     feeds: dict[str, set[str]] = {lane.name: set() for lane in plan.lanes}  # lane -> what it reads
     for lane in plan.lanes:
         numbers = [number for step in lane.task.steps for _, number in step.inputs]
-        for edge in (plan.edges[number] for number in numbers):
-            if edge.ages and edge.source in lane.task.reads:
+        commands = [bus.command_edge for bus in lane.task.buses if bus.command_edge >= 0]
+        read = [edge for edge in map(plan.edges.__getitem__, numbers) if edge.ages]
+        for edge in [*read, *map(plan.edges.__getitem__, commands)]:
+            if edge.source in lane.task.reads:
                 feeds[lane.name].add(makers.get(edge.source, edge.source.split(".")[0]))
     after: dict[str, set[str]] = {}
     for name, sources in feeds.items():

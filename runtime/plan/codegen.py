@@ -273,6 +273,12 @@ class _Generator:
             out(f"else: T{index}.absent += 1")
         if step.trigger:
             out.depth -= 1
+            queued = [n for _, n in step.inputs if self.plan.edges[n].kind == "fifo"]
+            if queued:  # the message has left the queue unread, and never comes again
+                q = f"q{self.ids[self.task.trigger]}"
+                out(f"elif {q}:")
+                for number in queued:
+                    out(f"E{number}.overwritten += 1; E{number}.last = {q}", 1)
 
     def _trigger_of(self, step: StepPlan) -> str:
         return next(

@@ -23,8 +23,9 @@ publishes its lane's outputs), deliveries of sources, releases of periodic lanes
 - Threads on one `core`: the highest `rank` computes, and preempts; no two have the same rank.
 - Threads of one `process` share its interpreter: the first `held_ns` of a job (all of it, if it
   executes shorter) advance only while its thread holds the interpreter. One thread holds it at
-  a time, whoever needs it may take it at any instant, and it is never idle while one needs it.
-  A core's own thread sharing is as above; a thread alone on its core always computes.
+  a time, whoever needs it may take it at any instant, and it is never idle while one needs it. Who
+  waits for it leaves its core to others; whether a thread whose core was taken from it keeps it is
+  left open, and bounds hold either way.
 - An actuator's lane acts at its finish on what it has read, until it acts again.
 """
 

@@ -15,12 +15,12 @@ import msgspec
 
 from haihe.runtime.contracts import SILENT
 from haihe.runtime.errors import DeviceError, RecordError
-from haihe.runtime.exec.assembly import Assembly
+from haihe.runtime.exec.assembly import Assembly, link_for
 from haihe.runtime.exec.lane import Lane, Timing
 from haihe.runtime.graph import Graph, NodeUse
 from haihe.runtime.guard.guard import Guard
 from haihe.runtime.io import BusDevice, Reply
-from haihe.runtime.links.slot import Sample, Slot
+from haihe.runtime.links.slot import Recent, Sample, Slot
 from haihe.runtime.plan.codegen import (
     OUTCOMES,
     RAISED,
@@ -28,6 +28,7 @@ from haihe.runtime.plan.codegen import (
     outcome_of,
     record_layout,
 )
+from haihe.runtime.plan.model import Plan, TaskPlan
 from haihe.runtime.record.format import FIRING, SETUP, STOP, LaneRecord
 from haihe.runtime.record.recording import Recording
 from haihe.runtime.record.state import load_state
@@ -94,11 +95,13 @@ LISTED = 20  # differences that are kept in full
 class _Played(Slot):
     """Gives its reader exactly the sample that the recorded firing consumed."""
 
-    __slots__ = ("history",)
+    __slots__ = ("history", "keep")
 
-    def __init__(self) -> None:
+    def __init__(self, keep: int) -> None:
+        """keep: how far back, in messages, the reader may go."""
         super().__init__()
         self.history: dict[int, Any] = {}
+        self.keep = keep
 
     def put(self, sample: Sample) -> None:
         self.history[sample[0]] = sample
@@ -109,6 +112,11 @@ class _Played(Slot):
     @property
     def items(self) -> tuple[Sample, ...]:
         return (self.value,) if self.value is not None else ()
+
+
+def _played(plan: Plan, task: TaskPlan, source: str) -> _Played:
+    link = link_for(plan, task, source)
+    return _Played(link.keep if isinstance(link, Recent) else 1)
 
 
 class _LaneReplay:
@@ -173,7 +181,7 @@ class Replayer:
             lambda index: timing[index],
             seed=int(recording.header.get("seed", 0)),
             play=None if perception else self._play,
-            make_link=lambda plan, task, source: _Played(),
+            make_link=_played,
         )
         for lane in self.assembly.lanes:
             self._lanes.append(_LaneReplay(lane, recording.lanes[lane.name]))
@@ -291,7 +299,7 @@ class Replayer:
                 slot.value = self._sample(lane, source, history[sequence]) if sequence else None
                 consumed[source] = sequence
                 inputs[source] = slot.value
-                while history and (oldest := next(iter(history))) < sequence:
+                while history and (oldest := next(iter(history))) <= sequence - slot.keep:
                     del history[oldest]
             lane.firing = record.fixed[0] - 1
             lane.inbox.extend(record.events)

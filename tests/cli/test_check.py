@@ -60,8 +60,12 @@ def test_json_is_the_report(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_budget_that_is_none_is_a_wrong_use(
     pair: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["check", APP, *UNIT, "--budget", pair]) == 2
-    assert capsys.readouterr().err == f"--budget {pair}: write NODE=TIME, as in aim=2ms.\n"
+    with pytest.raises(SystemExit) as ended:
+        main(["check", APP, *UNIT, "--budget", pair])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"haihe check: error: argument --budget: {pair!r}: write NODE=TIME, as in aim=2ms."
+    )
 
 
 @pytest.mark.parametrize(

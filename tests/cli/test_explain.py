@@ -48,10 +48,11 @@ def test_the_kinds_are_those_of_the_analysis() -> None:
 
 
 def test_all_of_it(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert out(capsys, recording).splitlines()[:2] == [
+    assert out(capsys, recording).splitlines()[:3] == [
         "follow on pan-tilt, virtual time, 1.021 s: 2 incidents (safe 2)",
         "     0.501 s  safe      neck (2 times, 320.7 ms in all; the first:): ARMED -> SAFE: door "
-        "open; pan hold, tilt hold",
+        "open; pan",
+        "              hold, tilt hold",
     ]
 
 
@@ -110,7 +111,7 @@ def test_without_running_the_graphs_code(
     text = out(capsys, recording, "--event", "safe", "--no-replay")
     assert text.endswith(
         "not recorded: guards are told from the record alone (not asked for): positions, and which "
-        "limits acted, are not in it\n"
+        "limits\n    acted, are not in it\n"
     )
 
 

@@ -51,9 +51,9 @@ def test_firings_come_in_the_order_of_their_clocks(recordings: dict[str, Path]) 
     said = session(recordings["follow"], follow, "n", "", "", "n", "n front", "q")
     assert said == [
         "(haihe) n",
-        "     0.000 ms  every-20ms set-up    ",
+        "     0.000 ms  every-20ms set-up",
         "(haihe) ",
-        "     0.000 ms  every-20ms 1  ideal_detector#0  Pursue:absent  events [('arm',)]",
+        "     0.000 ms  every-20ms 1  ideal_detector#0  Pursue:absent  event arm",
         "(haihe) ",
         "    14.480 ms  front 1  front.image#1  ideal_detector:called",
         "(haihe) n",

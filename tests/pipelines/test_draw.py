@@ -196,10 +196,6 @@ def test_the_command_draws_the_bounds_of_a_board(
     assert "lane front  on front.image  response 3.0 ms" in said
     assert main([*asked, "--svg"]) == 0
     assert ">51.4 ms of 250 ms</text>" in capsys.readouterr().out
-    assert main([*asked[:6], "--budget", "part"]) == 1
-    assert capsys.readouterr().err == (
-        "PlanError: --budget part: write NODE=TIME, as in aim=2ms.\n"
-    )
 
 
 def test_the_command_writes_the_graph_as_yaml(capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,6 +80,25 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert refusal(str(tmp_path / "app.py")) == f"{tmp_path}/app.py: no such file."
 
 
+@pytest.mark.parametrize(
+    ("body", "line", "said"),
+    [
+        ("import load_of_test_nowhere", 2, "ModuleNotFoundError: No module named "
+         "'load_of_test_nowhere'"),
+        ("if True", 2, "SyntaxError: expected ':'"),
+        ("def f():\n    return 1 / 0\nf()", 3, "ZeroDivisionError: division by zero"),
+    ],
+)  # fmt: skip
+def test_a_file_that_raises_is_said_in_one_line(
+    tmp_path: Path, body: str, line: int, said: str
+) -> None:
+    path = tmp_path / "load_of_test_broken.py"
+    path.write_text(f"x = 1\n{body}\n", "utf-8")
+    assert refusal(str(path)) == (
+        f"{path}:{line}: {said}. Mend it; `python {path}` shows the traceback."
+    )
+
+
 def test_a_file_of_python_has_no_parameters_of_its_own(tmp_path: Path) -> None:
     path = app(tmp_path, "g = wire('follow')\n")
     assert refusal(path, label="nut") == (

@@ -2,9 +2,15 @@
 
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 
+from haihe.boards.measured import Cost, Costs, Machine, costs_path
+from haihe.boards.recognise import recognise
 from haihe.boards.unit import unit_from_text
+from haihe.models.detector import detector
+from haihe.models.manifest import find_manifest
 from haihe.pipelines.launch import run
 from haihe.runtime.errors import NodeError
 from haihe.runtime.graph import Graph
@@ -12,7 +18,7 @@ from haihe.runtime.node import node
 from haihe.runtime.plan.build import make_plan
 from haihe.runtime.plan.chains import chains_of
 from haihe.runtime.record.recording import Recording
-from haihe.runtime.types import Reading
+from haihe.runtime.types import Image, Reading
 
 UNIT = unit_from_text("unit: bare\ndevices: {}\n", "unit.yaml")
 
@@ -70,3 +76,48 @@ def test_strict_stops_on_the_first_and_says_what_to_do() -> None:
         "its budget is 1 µs: the bounds of every-5ms → passed are void. The actuators were made "
         "safe; give it a larger budget and check again, or run without --strict."
     )
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.name == "haihe.pipelines.overruns"]
+
+
+def test_strict_names_once_what_it_cannot_judge(caplog: pytest.LogCaptureFixture) -> None:
+    run(graph(), unit=UNIT, duration="50ms", budgets={"hasty": 10**9}, strict=True)
+    assert said(caplog) == [
+        "strict: no budget is known of passed: no overrun there stops the run. Declare one: "
+        '@node(budget="2ms").'
+    ]
+    caplog.clear()
+    run(graph(), unit=UNIT, duration="50ms", budgets={"hasty": 10**9, "passed": 10**9}, strict=True)
+    assert not said(caplog)
+
+
+@node(every="10ms")
+def still() -> Image:
+    return Image(np.zeros((96, 96, 3), np.uint8))
+
+
+def test_a_model_is_judged_by_what_was_measured_on_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    board, model = recognise().board, find_manifest("part")
+    file = costs_path(board)
+    file.parent.mkdir(parents=True)
+    cost = Cost(model.sha256, 1.0, 1.0, 1.0, 400, 1.0, 1, [], False, "", None, 0, 0.0)
+    file.write_bytes(msgspec.json.encode(Costs(board, Machine(board), {"part": [cost]})))
+    with Graph("look") as looking:
+        detector("part")(still())
+    live = run(looking, unit=UNIT, duration="100ms")
+    part = live.executor.assembly.nodes["part"]
+    assert part.overruns == part.called + part.silent > 0
+    assert live.overruns is not None
+    assert live.overruns.worst["part"].budget_ns == 1
+    file.write_text("[]")
+    live = run(looking, unit=UNIT, duration="50ms")
+    assert live.executor.assembly.nodes["part"].overruns == 0
+    assert said(caplog) == [
+        f"{file}: not a cost file: Expected `object`, got `array`. Move it away. Nodes are judged "
+        "by their declared budgets."
+    ]

@@ -13,6 +13,7 @@ from tests.runtime.exec.fakes import Watch, following, watching
 
 from haihe import Graph, camera, node, unit
 from haihe.pipelines.launch import Simulation, simulate
+from haihe.pipelines.series import Series
 from haihe.runtime.errors import HaiheError
 from haihe.runtime.plan.codegen import CALLED, outcome_of
 from haihe.runtime.record.format import FIRING
@@ -206,6 +207,22 @@ def test_a_notebook_shows_how_a_run_failed() -> None:
     assert "node watch: it raised ValueError: made to raise." in page.text
     times = run["watch.value"].t  # a tick without an output, and one more for the trip
     assert times.tolist() == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.12])
+
+
+def test_numpy_takes_a_series_as_it_is(run: Simulation) -> None:
+    position = run["neck.state.position"]
+    np.testing.assert_array_equal(np.asarray(position), position.values)
+    assert np.array(position, np.float32).dtype == np.float32
+    assert np.array(position) is not position.values
+    assert np.degrees(position).shape == (75, 2)
+
+
+def test_a_series_is_one_line(run: Simulation) -> None:
+    assert repr(run["neck.state.position"]) == (
+        "<series neck.state.position [rad]: 75 values, 0.000 s to 1.480 s, columns pan, tilt>"
+    )
+    empty = np.zeros(0)
+    assert repr(Series(empty, empty, "", "truth.error")) == "<series truth.error: 0 values>"
 
 
 def test_plot_without_matplotlib(run: Simulation, monkeypatch: pytest.MonkeyPatch) -> None:

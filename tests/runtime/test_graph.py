@@ -9,7 +9,7 @@ import pytest
 from tests.typing.user_file import in_graph, load, refuses
 
 from haihe import Graph, camera, feedback, named, node, servos
-from haihe.runtime.errors import ContractError, WiringError
+from haihe.runtime.errors import WiringError
 from haihe.runtime.graph import DeviceKind
 from haihe.runtime.node import contract_of
 from haihe.runtime.traced import inside
@@ -19,6 +19,27 @@ PARTS = 'parts = detector("part")(cam.image)\n'
 
 # name, code inside the graph, message
 MISUSES = [
+    (
+        "thread of a device",
+        'light(cam.image)\ng.thread("work", neck.state)  # here',
+        "HERE: thread work: 'neck.state' is no node of this graph. Give it what node calls gave; "
+        "nodes: light.",
+    ),
+    (
+        "node in two threads",
+        'seen = light(cam.image)\ng.thread("a", seen)\ng.thread("b", seen)  # here',
+        "HERE: thread b: node light is in thread a already.",
+    ),
+    (
+        "thread without lanes",
+        'g.thread("work")  # here',
+        "HERE: thread work: name the nodes that start its lanes.",
+    ),
+    (
+        "thread with another policy",
+        'g.thread("work", light(cam.image), policy="edf")  # here',
+        "HERE: thread work: policy 'edf': priority or fifo, please.",
+    ),
     (
         "real value for an input",
         "aim(Detections.none(), neck.state)  # here",
@@ -471,11 +492,3 @@ def test_run_acts_only_in_the_main_program(tmp_path, monkeypatch):
     assert "no such unit" in ended.stderr
     environment["HAIHE_LANE"] = "1"  # a lane process imports the main module only for its nodes
     assert subprocess.run(command, env=environment, check=False).returncode == 0
-
-
-def test_a_node_that_is_none_is_told_so():
-    with pytest.raises(ContractError) as caught:
-        contract_of(len)
-    assert str(caught.value) == (
-        "<built-in function len> is not a node. Put @node above its definition."
-    )

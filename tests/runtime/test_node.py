@@ -391,3 +391,11 @@ def test_wiring_reads_lazily():
     with Graph("g"):
         pass
     assert is_node(never)
+
+
+def test_a_node_that_is_none_is_told_so():
+    with pytest.raises(ContractError) as caught:
+        contract_of(len)
+    assert str(caught.value) == (
+        "<built-in function len> is not a node. Put @node above its definition."
+    )

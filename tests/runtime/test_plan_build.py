@@ -45,6 +45,11 @@ def mixed(a: Image, b: Image) -> Image:
 
 
 @node
+def line_up(value: Annotated[Reading, fifo(3)]) -> Reading:
+    return value
+
+
+@node
 def nod(state: JointState) -> JointCommand:
     return state.hold()
 
@@ -78,6 +83,12 @@ REFUSED = [
         'the trigger. Say @node(every="20ms") or @node(on="input").',
     ),
     (
+        "a queue from a feedback",
+        "previous, feed = feedback(Reading(0.0))\nfeed(line_up(previous))  # here",
+        "HERE: node line_up: what triggers it? Inputs without fresh(): none; exactly one would be "
+        'the trigger. Say @node(every="20ms") or @node(on="input").',
+    ),
+    (
         "trigger that is not connected",
         "on_b(light(cam.image))  # here",
         "HERE: node on_b: its trigger b is not connected. Connect it.",
@@ -93,14 +104,14 @@ REFUSED = [
         "previous, feed = feedback(Reading(0.0))  # here\n"
         "two(light(cam.image), previous)\nfeed(slow(light(cam.image)))",
         "HERE: feedback_1 is fed by slow of another rate. A feedback stays inside one tick: "
-        "between rates an edge with fresh() is the loop already.",
+        "feed it from a node of the same rate, or keep what it remembers inside one node.",
     ),
     (
         "feedback from a device",
         "previous, feed = feedback(Image(np.zeros(1)))  # here\n"
         "mixed(previous, cam.image)\nfeed(cam.image)",
         "HERE: feedback_1 is fed by front.image of another rate. A feedback stays inside one tick: "
-        "between rates an edge with fresh() is the loop already.",
+        "feed it from a node of the same rate, or keep what it remembers inside one node.",
     ),
     (
         "bus without a cycle",
@@ -221,6 +232,18 @@ def test_two_rates_that_round_to_one_name_are_two_lanes(tmp_path):
     plan = make_plan(module.g, {})
     assert shape(plan) == {"every-16.67ms": ["n0"], "every-16.67ms_2": ["n1", "n2"]}
     assert [lane.task.name for lane in plan.lanes] == [lane.name for lane in plan.lanes]
+
+
+def test_a_lane_that_is_called_like_a_numbered_one_keeps_its_name(tmp_path):
+    source = "@node(every='20ms')\ndef beat() -> Reading:\n    return Reading(0.0)\n\n\n"
+    wired = 'with Graph("app") as g:\n    one = named("every-20ms", beat)()\n'
+    wired += '    g.thread("work", one, named("every-20ms_2", beat)())\n    beat()\n'
+    module = load(tmp_path, source + wired)
+    assert shape(make_plan(module.g, {})) == {
+        "every-20ms": ["every-20ms"],
+        "every-20ms_2": ["every-20ms_2"],
+        "every-20ms_3": ["beat"],
+    }
 
 
 def test_a_feedback_is_a_loop_edge(tmp_path):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, TypeVar
 import numpy as np
 
 from haihe import (
-    RNG, TICK, Age, Graph, Rng, Tick, age_of, camera, contract_of, detector, feedback, fresh,
+    RNG, TICK, Age, Graph, Rng, Tick, age_of, camera, contract_of, detector, feedback, fifo, fresh,
     named, node, servos, silent, sometimes, unit,
 )
 from haihe.types import Detections, Image, JointCommand, JointState, Message, Reading

@@ -5,6 +5,8 @@ import shlex
 import sys
 from typing import Any
 
+from haihe.cli.arguments import add_graph
+
 
 def add(verbs: Any) -> None:
     """Add the verb to the parser."""
@@ -30,9 +32,7 @@ def add(verbs: Any) -> None:
     loop.set_defaults(run=_loop)
 
     pipeline = kinds.add_parser("pipeline", help="a graph, from capture to actuator, by stage")
-    pipeline.add_argument("graph", help="app.py, app.py:name, or a pipeline such as robot.follow")
-    pipeline.add_argument("-p", dest="parameters", action="append", default=[],
-                          metavar="NAME=VALUE", help="parameter of a pipeline")  # fmt: skip
+    add_graph(pipeline)
     pipeline.add_argument("--unit", help="unit profile: a path or a name")
     pipeline.add_argument("--sim", action="store_true", help="in the unit's simulated world")
     pipeline.add_argument("--video", metavar="FILE", help="cameras read this video")
@@ -204,19 +204,12 @@ def _loop(arguments: argparse.Namespace) -> int:
 
 def _pipeline(arguments: argparse.Namespace) -> int:
     from haihe.bench.measure.pipeline import measure_pipeline
-    from haihe.runtime.errors import PlanError
+    from haihe.pipelines.load import parse_parameters
 
-    parameters = {}
-    for pair in arguments.parameters:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise PlanError(f"-p {pair}: write NAME=VALUE.")
-        import yaml
-
-        parameters[name] = yaml.safe_load(text)
     result = measure_pipeline(
         arguments.graph, arguments.unit, arguments.duration, sim=arguments.sim,
-        arm=arguments.arm, seed=arguments.seed, parameters=parameters, video=arguments.video,
+        arm=arguments.arm, seed=arguments.seed, parameters=parse_parameters(arguments.parameters),
+        video=arguments.video,
     )  # fmt: skip
     return _give(result, arguments)
 

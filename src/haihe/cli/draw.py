@@ -3,21 +3,16 @@
 import argparse
 from typing import Any
 
+from haihe.cli.arguments import add_budgets, add_graph
+
 
 def add(verbs: Any) -> None:
     """Add the verb to the parser."""
     graph = verbs.add_parser("graph", help="draw a graph: its lanes, devices, edges and bounds")
-    graph.add_argument(
-        "graph", help="app.py, app.py:name, app.yaml, or a pipeline such as robot.follow"
-    )
-    graph.add_argument(
-        "-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE",
-        help="a parameter of the graph, or a node's constant: aim.gain=0.6",
-    )  # fmt: skip
+    add_graph(graph)
     graph.add_argument("--unit", help="unit profile: a path or a name, for drivers and ports")
     graph.add_argument("--board", help="with the bounds that `haihe check` finds for that board")
-    graph.add_argument("--budget", dest="budgets", action="append", default=[],
-                       metavar="NODE=TIME", help="a node's longest execution time")  # fmt: skip
+    add_budgets(graph)
     how = graph.add_mutually_exclusive_group()
     how.add_argument("--text", action="store_true", help="for a terminal (the default)")
     how.add_argument("--mermaid", action="store_true", help="as a Mermaid flowchart")
@@ -36,7 +31,7 @@ def _graph(arguments: argparse.Namespace) -> int:
 
         print(dump_graph(graph), end="")
         return 0
-    drawing = _drawing(graph, arguments.unit, arguments.board, arguments.budgets)
+    drawing = _drawing(graph, arguments.unit, arguments.board, dict(arguments.budgets))
     if arguments.svg is not None:
         from pathlib import Path
 
@@ -59,7 +54,7 @@ def _graph(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _drawing(graph: Any, unit: str | None, board: str | None, budgets: list[str]) -> Any:
+def _drawing(graph: Any, unit: str | None, board: str | None, budgets: dict[str, str]) -> Any:
     """Without a unit the roles are drawn as the graph names them; bounds need one."""
     import os
     from pathlib import Path
@@ -78,18 +73,6 @@ def _drawing(graph: Any, unit: str | None, board: str | None, budgets: list[str]
     from haihe.pipelines.check import check
     from haihe.pipelines.draw.numbers import numbers_of
 
-    report = check(graph, board, unit=unit, budgets=_times(budgets))
+    report = check(graph, board, unit=unit, budgets=budgets)
     numbers = numbers_of(report, prepared.plan)
     return drawing_of(graph, prepared.plan, prepared.binding, numbers)
-
-
-def _times(budgets: list[str]) -> dict[str, str]:
-    from haihe.runtime.errors import PlanError
-
-    times = {}
-    for pair in budgets:
-        name, equals, time = pair.partition("=")
-        if not (name and equals and time):
-            raise PlanError(f"--budget {pair}: write NODE=TIME, as in aim=2ms.")
-        times[name] = time
-    return times

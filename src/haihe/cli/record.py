@@ -35,6 +35,8 @@ def _replay(arguments: argparse.Namespace) -> int:
     from haihe.testing import replayer
 
     start = duration_ns(arguments.start, "--from") * 1e-9 if arguments.start else 0.0
+    if start:
+        _check_start(arguments.recording, arguments.start, start)
     runner = replayer(arguments.recording, perception=arguments.perception, start_s=start)
     if arguments.step:
         from haihe.cli.step import Stepper
@@ -43,6 +45,21 @@ def _replay(arguments: argparse.Namespace) -> int:
     runner.run()
     print(runner.report)
     return 0 if runner.report.ok else 1
+
+
+def _check_start(path: str, said: str, start_s: float) -> None:
+    from haihe.runtime.errors import RecordError
+    from haihe.runtime.record.format import FIRING
+    from haihe.runtime.record.recording import Recording
+
+    lanes = Recording(path).lanes.values()
+    times = [r.fixed[2] for records in lanes for r in records if r.kind == FIRING]
+    length_s = (max(times) - min(times)) * 1e-9 if times else 0.0
+    if start_s > length_s:
+        raise RecordError(
+            f"{path}: --from {said} lies after the last firing, at {length_s:.3f} s. Choose a time "
+            "within the run."
+        )
 
 
 def _info(arguments: argparse.Namespace) -> int:

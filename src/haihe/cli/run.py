@@ -3,17 +3,13 @@
 import argparse
 from typing import Any
 
+from haihe.cli.arguments import add_graph
+
 
 def add(verbs: Any) -> None:
     """Add the verbs to the parser."""
     run = verbs.add_parser("run", help="run a graph: on devices, on a video, or simulated")
-    run.add_argument(
-        "graph", help="app.py, app.py:name, app.yaml, or a pipeline such as robot.follow"
-    )
-    run.add_argument(
-        "-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE",
-        help="a parameter of the graph, or a node's constant: aim.gain=0.6",
-    )  # fmt: skip
+    add_graph(run)
     run.add_argument("--unit", help="unit profile: a path or a name (default: unit.yaml beside it)")
     run.add_argument("--sim", action="store_true", help="in the simulated world of the unit")
     run.add_argument("--watch", action="store_true",

@@ -177,8 +177,9 @@ class Stepper:
         what = f"{step.lane} {step.firing}"
         if not outcomes and self._lanes[step.lane].task.steps:
             what = f"{step.lane} {'stop' if step.t_ns else 'set-up'}"
-        events = f"  events {step.events}" if step.events else ""
-        return f"{t:10.3f} ms  {what}  {consumed}  {outcomes}{events}"
+        said = "; ".join(" ".join(map(str, event)) for event in step.events)
+        parts = (f"{t:10.3f} ms", what, consumed, outcomes, f"event {said}" if said else "")
+        return "  ".join(part for part in parts if part)
 
     # --- breakpoints --------------------------------------------------------------------------
 

@@ -3,11 +3,12 @@
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 import pytest
+from tests.bench import incident_app
 
 from haihe.bench.measure.analysis import analyse
 from haihe.bench.report import picture
@@ -18,8 +19,10 @@ from haihe.drivers.roles import camera, servos
 from haihe.pipelines.launch import simulate
 from haihe.pipelines.nodes.pursue import Pursue
 from haihe.pipelines.worlds.ideal import ideal_detector
+from haihe.runtime.contracts import aligned
 from haihe.runtime.errors import RecordError
 from haihe.runtime.graph import Graph
+from haihe.runtime.node import node
 from haihe.runtime.record.recording import Recording
 from haihe.runtime.types import Detections, Image, Intrinsics, encode
 
@@ -136,6 +139,48 @@ def test_summary_of_a_short_run_refuses_its_p99(tmp_path: Path) -> None:
     assert on_one_screen(text)
     assert re.search(r"p99 too few \(\d+ of 459\)", text)
     assert "frames were not kept" in text
+
+
+def test_what_a_full_queue_refused_is_told(tmp_path: Path) -> None:
+    made = tmp_path / "run.mcap"
+    simulation = incident_app.record(incident_app.chained, made, budgets={"keep": "60ms"})
+    recording = Recording(made)
+    (edge,) = [e for e in analyse(recording).edges if e.edge.kind == "fifo"]
+    (live,) = [
+        live
+        for plan, live in zip(recording.plan.edges, simulation.executor.assembly.edges, strict=True)
+        if plan.kind == "fifo"
+    ]
+    assert (edge.received, edge.overwritten) == (live.received, 0)
+    assert edge.refused == live.last - live.received > 10
+    assert 0 <= live.refused - edge.refused <= 3  # since the last that was read
+    (row,) = [line for line in summary(recording).splitlines() if "not as usual" in line]
+    assert f"keep.parts {edge.refused} refused" in row
+    assert "not triggered" not in row
+    page = tmp_path / "report.html"
+    write_report(recording, page)
+    told = re.sub(r"<[^>]+>", " ", page.read_text("utf-8"))
+    assert f"part → keep.parts  fifo  {edge.received}  0  {edge.refused}  0  " in told
+
+
+@node(on="image")
+def pair(image: Image, parts: Annotated[Detections, aligned("1ms")]) -> Detections:
+    return parts
+
+
+def test_a_node_without_an_aligned_message_is_not_as_usual(tmp_path: Path) -> None:
+    with Graph("pairs") as pairs:
+        cam, neck = camera("front"), servos("neck")
+        found = ideal_detector(cam.image)  # a frame later than the image that triggers
+        neck.command(Pursue()(pair(cam.image, found), neck.state))
+        pairs.thread("beside", found)
+    made = tmp_path / "run.mcap"
+    simulate(
+        pairs, "1s", unit="pan-tilt", world={"ideal": True}, record=made,
+        budgets={"ideal_detector": "10ms"},
+    )  # fmt: skip
+    (row,) = [line for line in summary(Recording(made)).splitlines() if "not as usual" in line]
+    assert "pair 29 unaligned" in row
 
 
 def test_report_is_whole_and_shows_the_figures(path: Path, tmp_path: Path) -> None:

@@ -74,6 +74,14 @@ def test_any_chunking_gives_the_same_frames(peer: Peer, size: int) -> None:
     assert peer.camera.lost == 0
 
 
+def test_what_the_world_rendered_with_goes_before_the_profile(peer: Peer) -> None:
+    rendered = Intrinsics(8, 6, 5.0, 5.5, 3.25, 2.25, 0.1, -0.01)
+    peer.connection.sendall(pack_head(0, 1_000, FRAMES[0], rendered) + FRAMES[0].tobytes())
+    found = peer.camera.read(5.0)
+    assert found is not None
+    assert found[0].camera == rendered
+
+
 def test_a_head_that_comes_in_two_parts_outlasts_the_time_out(peer: Peer) -> None:
     head = pack_head(0, 1_000, FRAMES[0])
     peer.connection.sendall(head[:5])

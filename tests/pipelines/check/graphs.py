@@ -7,8 +7,8 @@ import numpy as np
 
 from haihe.boards.compute_profile import find_profile
 from haihe.drivers.roles import camera, servos
+from haihe.pipelines.check.bus import BusTime
 from haihe.pipelines.check.examine import report
-from haihe.pipelines.check.measure import BusTime
 from haihe.pipelines.check.report import Budget, Report
 from haihe.pipelines.check.timing_of import Source
 from haihe.pipelines.launch import Prepared, prepare
@@ -19,7 +19,7 @@ from haihe.runtime.plan.timing import SourceTiming
 from haihe.runtime.types import Detections, Image, JointCommand, JointState
 
 MS = 1_000_000
-NECK = BusTime(540_000, 360_000)
+NECK = BusTime(540_000, 360_000, 680_000, 24, 42)
 FRONT = SourceTiming("front", 33_333_333, 33_333_333, 18 * MS, 26 * MS)
 
 

@@ -1,6 +1,7 @@
 """Where budgets come from: the command line, cost files, this machine, other boards, nowhere."""
 
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import pytest
@@ -9,15 +10,20 @@ from tests.pipelines.check.graphs import aim, prepared
 from haihe.boards.compute_profile import find_profile
 from haihe.boards.measured import Cost, Costs, Machine, costs_path
 from haihe.boards.published import published
+from haihe.boards.recognise import recognise
 from haihe.drivers.roles import camera, servos
 from haihe.models.detector import detector
 from haihe.models.manifest import find_manifest
-from haihe.pipelines.check.budgets import Board, Here, budgets_of, clock_of, node_budgets
+from haihe.pipelines.check import budgets_of
+from haihe.pipelines.check.budgets import Board, Here, clock_of, node_budgets
 from haihe.pipelines.check.measure import Measured
 from haihe.pipelines.check.report import Budget
 from haihe.pipelines.launch import Prepared, prepare
+from haihe.runtime.contracts import fresh
 from haihe.runtime.errors import BoardError
 from haihe.runtime.graph import Graph
+from haihe.runtime.node import node
+from haihe.runtime.types import JointCommand, JointState
 
 RPI5 = Board("rpi5", 2_400_000)
 ROCK = Board("rk3588", 1_200_000)
@@ -56,7 +62,6 @@ def test_a_cost_file_of_the_board_is_a_measurement() -> None:
     assert part(RPI5) == Budget(
         "part", 6_000_000, "measured", "measured, max of 4k", 1_500_000, 4000
     )
-    assert budgets_of(with_model(), RPI5, {}) == {"part": 6_000_000}
 
 
 @pytest.mark.usefixtures("_home")
@@ -77,7 +82,6 @@ def test_another_board_s_cost_is_scaled_by_clock_and_says_so() -> None:
         "part", 12_000_000, "estimated", "rpi5 ×2.00 (e)", 3_000_000, 4000, "",
         "part: max of 4k on rpi5, scaled by clock alone (2.4 GHz to 1.2 GHz)",
     )  # fmt: skip
-    assert budgets_of(with_model(), ROCK, {}) == {}  # an estimate is no yardstick for a run
     assert part(Board("generic")).origin == "missing"  # its clock is not known
 
 
@@ -143,3 +147,39 @@ def test_the_clock_of_a_board_is_the_slowest_of_its_fastest_cores() -> None:
     assert clock_of(find_profile("rk3588")) == 2_400_000
     assert clock_of(find_profile("rpi4")) == 1_500_000  # sold with 1.5 and with 1.8 GHz
     assert clock_of(find_profile("generic")) == 0
+
+
+def test_a_node_may_say_how_long_it_holds_the_interpreter() -> None:
+    @node(every="20ms", budget="4ms", held="500us")
+    def quick(neck: Annotated[JointState, fresh("25ms")]) -> JointCommand:
+        return neck.hold()
+
+    with Graph("hold") as graph:
+        neck = servos("neck")
+        neck.command(quick(neck.state))
+    budgets = node_budgets(prepare(graph, "pan-tilt"), ROCK, {})
+    assert budgets["quick"] == Budget("quick", 4_000_000, "declared", "declared", 500_000)
+    shorter = node_budgets(prepare(graph, "pan-tilt"), ROCK, {"quick": 300_000})
+    assert shorter["quick"].held_ns == 300_000
+
+
+@pytest.mark.usefixtures("_home")
+def test_a_run_is_judged_by_what_was_measured_on_this_machine_only() -> None:
+    assert budgets_of(with_model()) == {}
+    write("another")
+    assert budgets_of(with_model()) == {}  # an estimate is no yardstick
+    write(recognise().board)
+    assert budgets_of(with_model()) == {"part": 6_000_000}
+
+
+@pytest.mark.usefixtures("_home")
+def test_declared_budgets_go_before_measured_ones() -> None:
+    @node(every="20ms", budget="4ms")
+    def quick(neck: Annotated[JointState, fresh("25ms")]) -> JointCommand:
+        return neck.hold()
+
+    with Graph("hold") as graph:
+        neck = servos("neck")
+        neck.command(quick(neck.state))
+    write(recognise().board)
+    assert budgets_of(prepare(graph, "pan-tilt")) == {"quick": 4_000_000}

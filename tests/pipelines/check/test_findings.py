@@ -12,8 +12,7 @@ from haihe.boards.unit import UnitFile, find_unit, unit_from_text
 from haihe.drivers.roles import camera, servos
 from haihe.models.detector import detector
 from haihe.pipelines.check.findings import Finding, findings
-from haihe.pipelines.check.links import link_load, measure_cycle
-from haihe.pipelines.check.resources import port_of
+from haihe.pipelines.check.resources import core_findings, port_of
 from haihe.pipelines.launch import prepare
 from haihe.pipelines.nodes.pursue import Pursue
 from haihe.pipelines.worlds.ideal import ideal_detector
@@ -131,25 +130,6 @@ def test_a_link_too_slow_for_its_rate(baud: int, severity: str, text: str, cure:
     slow = unit_from_text(patient.replace("baud: 1000000", f"baud: {baud}"), "unit.yaml")
     (first, *_) = found(following(), slow)
     assert first == Finding(severity, "unit.yaml:16:5", text, cure)  # type: ignore[arg-type]
-
-
-def test_the_cycle_is_measured_by_the_drivers_own_bytes() -> None:
-    prepared = prepare(following(), unit())
-    bound = prepared.binding.devices["neck"]
-    device, guard = prepared.binding.buses(prepared.plan)["neck"]
-    cycle = measure_cycle(bound, device, guard, 20_000_000, 1_000_000)
-    # a sync read of two (10) and a sync write of two goals (14); two answers of 21; just armed,
-    # a sync write of two full goals (24) and one of two torques (12) instead
-    assert (cycle.tx_bytes, cycle.rx_bytes, cycle.timeouts) == (24, 42, 0)
-    assert (cycle.steady_ns, cycle.worst_ns) == (660_000, 880_000)
-    device, _ = prepared.binding.buses(prepared.plan)["neck"]
-    reading = measure_cycle(bound, device, None, 20_000_000, 1_000_000)
-    assert (reading.tx_bytes, reading.steady_ns) == (10, 520_000)
-
-
-def test_the_load_of_a_stream() -> None:
-    assert link_load(5760, 115200) == 0.5
-    assert link_load(11521, 115200) > 1.0
 
 
 def test_a_board_that_does_not_run_haihe() -> None:
@@ -385,3 +365,17 @@ def test_a_picture_in_a_control_chain() -> None:
         ),
         DEATH,
     ]
+
+
+def test_a_core_that_is_not_there_fails() -> None:
+    profile = unit("sim:\n", "threads:\n  every-20ms: {core: 9, priority: 5}\nsim:\n")
+    row = profile.text.splitlines().index("  every-20ms: {core: 9, priority: 5}") + 1
+    there = prepare(following(), profile)
+    (finding,) = core_findings(there, 4)
+    assert finding == Finding(
+        "fails",
+        f"unit.yaml:{row}:16",
+        "thread every-20ms is placed on core 9; there are 0 to 3.",
+        "Choose one of them.",
+    )
+    assert list(core_findings(there, 0)) == list(core_findings(there, 10)) == []

@@ -1,14 +1,12 @@
-"""What is measured: nodes in virtual time on this machine's clock, buses on their wire."""
+"""What is measured: nodes in virtual time on this machine's clock; what is known of streams."""
 
 import pytest
 from tests.pipelines.check.graphs import prepared
 
-from haihe.pipelines.check.measure import BusTime, bus_times, measure_nodes
+from haihe.pipelines.check.measure import measure_nodes
 from haihe.pipelines.check.timing_of import sources_of
 from haihe.pipelines.worlds.serve import make_world
 from haihe.runtime.errors import ContractError
-
-BYTE_NS = 10_000  # ten bits at 1 Mbaud
 
 
 def test_every_call_after_the_warm_up_is_a_sample() -> None:
@@ -32,18 +30,6 @@ def test_a_model_lets_go_of_the_interpreter_while_it_runs() -> None:
 def test_a_duration_that_is_none_is_refused() -> None:
     with pytest.raises(ContractError, match="'soon' is not a quantity"):
         measure_nodes(prepared(), "soon")
-
-
-def test_the_time_of_a_bus_is_that_of_its_bytes() -> None:
-    made = prepared()
-    world = make_world(made.binding.unit, 0, {"ideal": True})
-    device, _ = made.binding.buses(made.plan)["neck"]
-    exchange = next(device.read())
-    wire = (len(exchange.tx) + exchange.rx_size) * BYTE_NS
-    assert wire == 520_000
-    # two full goals with acceleration and speed in one frame, then torque for both
-    goals, torque = 8 + 2 * (1 + 7), 8 + 2 * (1 + 1)
-    assert bus_times(made, world) == {"neck": BusTime(wire, (goals + torque) * BYTE_NS)}
 
 
 def test_a_camera_is_as_its_driver_says_else_as_its_world_else_supposed() -> None:

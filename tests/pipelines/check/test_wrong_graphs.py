@@ -399,7 +399,7 @@ def right(command: Annotated[JointCommand, fresh("100ms")]) -> Reading: ...
 
 
 def test_two_lanes_that_sample_each_other(project: Project) -> None:
-    """In Python one of them would have to be wired before it exists; a YAML file can say it."""
+    """In Python one of them would have to be wired before it exists; a YAML file can write it."""
     project.write(LOOP.format(other='Annotated[Reading, fresh("100ms")]'))
     project.file.write_text(project.app)
     graph = project.folder / "loop.yaml"
@@ -415,7 +415,8 @@ commands: {{neck: left}}
     assert main(["check", str(graph), "--unit", "pan-tilt", "--board", "rpi5"]) == 1
     assert project.capsys.readouterr().err == (
         f"PlanError: {graph}:4:3 and {graph}:5:3: left and right take each other's outputs. Close "
-        "the loop under `feedback`.\n"
+        "the loop under `feedback`, which gives the previous firing's value: its nodes need one "
+        "rate.\n"
     )
 
 
@@ -443,5 +444,6 @@ with Graph("app") as g:
 """, HEAD.replace("detector,", "detector, feedback,"))  # fmt: skip
     assert project.refused() == (
         f"PlanError: {project.line}: feedback_1 is fed by right of another rate. A feedback stays "
-        "inside one tick: between rates an edge with fresh() is the loop already."
+        "inside one tick: feed it from a node of the same rate, or keep what it remembers inside "
+        "one node."
     )

@@ -157,6 +157,9 @@ def test_a_wrong_declaration_or_use_is_refused_at_its_place() -> None:
     assert refusal("graph: a\nparams: {t: {default: 3, range: [0, 1]}}\n") == (
         "follow.yaml:2:10: params.t: found 3, expected a whole number from 0 to 1."
     )
+    assert refusal("graph: a\nparams: {t: {default: 1, range: [2, 0.5]}}\n") == (
+        "follow.yaml:2:10: params.t: range from 2 to 0.5. Write the smaller first."
+    )
     assert refusal("graph: a\nparams: {t: {default: x, range: [0, 1]}}\n") == (
         "follow.yaml:2:10: params.t: a range is for a number. Drop it."
     )

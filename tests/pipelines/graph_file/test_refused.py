@@ -143,7 +143,7 @@ REFUSED = {
     "a cycle": (
         HEAD + f"  a: {{node: {PARTS}:alarm, in: b}}\n  b: {{node: {PARTS}:alarm, in: a}}\n",
         "follow.yaml:4:3 and follow.yaml:5:3: a and b take each other's outputs. Close the loop "
-        "under `feedback`.",
+        "under `feedback`, which gives the previous firing's value: its nodes need one rate.",
     ),
     "a name that a device has": (
         HEAD + f"  front: {{node: {PARTS}:look, in: front.image}}\n",

@@ -13,6 +13,7 @@ import pytest
 from haihe.boards.unit import UnitFile, find_unit, load_unit, unit_from_text
 from haihe.drivers.camera.world import WorldCamera, WorldCameraOptions
 from haihe.drivers.ports.serial import SerialPort
+from haihe.pipelines.worlds.pan_tilt import CAMERA
 from haihe.pipelines.worlds.process import WorldProcess
 from haihe.pipelines.worlds.serve import read_wire
 from haihe.runtime.errors import HaiheError
@@ -66,6 +67,7 @@ def test_it_serves_bytes_frames_and_the_truth_and_leaves_nothing(temporary: Path
             if len(frames) == 3:
                 break
         camera.close()
+        assert {image.camera for image, _ in frames} == {CAMERA}
         stamps = [stamp for _, stamp in frames]
         assert stamps == sorted(set(stamps))
         assert len(stamps) == 3

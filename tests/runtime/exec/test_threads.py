@@ -12,8 +12,9 @@ from haihe.pipelines.launch import simulate
 from haihe.runtime.contracts import aligned, fifo, fresh
 from haihe.runtime.errors import PlanError
 from haihe.runtime.exec.lane import Overrun
+from haihe.runtime.exec.processors import Contention
 from haihe.runtime.exec.realtime import RealtimeExecutor
-from haihe.runtime.exec.virtual import Contention, VirtualExecutor
+from haihe.runtime.exec.virtual import VirtualExecutor
 from haihe.runtime.graph import Graph, named
 from haihe.runtime.node import node
 from haihe.runtime.plan.build import DeviceTiming, Placement, make_plan
@@ -228,7 +229,7 @@ def test_threads_of_one_interpreter_wait_for_it() -> None:
     with Graph("gil") as g:
         g.thread("a", slow())
         g.thread("b", fast())
-    shared = Contention(("b", "a"), {"slow": 5 * MS, "fast": 2 * MS})
+    shared = Contention({"a": "main", "b": "main"}, {"slow": 5 * MS, "fast": 2 * MS}, ("b",))
     _, jobs, _ = virtual(g, ms=50, contention=shared, offsets={"fast": 4 * MS})
     # slow holds it from 0 to 4, fast from 4 to 6, slow again to 7, and computes without it to 14
     assert jobs["slow"] == [(0, 0, 14)]

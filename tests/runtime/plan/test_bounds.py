@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from haihe.runtime.plan.bounds import analyse, headroom, with_budget
-from haihe.runtime.plan.busy import Load, arrivals, earliest
+from haihe.runtime.plan.bounds import analyse
+from haihe.runtime.plan.busy import UNBOUNDED, Load, arrivals, earliest, priority_slots
 from haihe.runtime.plan.timing import (
     Bounds,
     ChainBound,
@@ -351,36 +351,11 @@ def test_follow_has_a_cliff_at_the_frame() -> None:
     assert sent(40 * MS) == FRAME + 26 * MS + 80 * MS - 1 + 1_900 * US  # 141.2 ms
 
 
-def test_headroom_ends_at_the_cliff() -> None:
-    def holds(bounds: Bounds) -> bool:
-        fresh = bounds.chains["neck", "front"].fresh_ns
-        return fresh is not None and fresh <= 120 * MS
-
-    found = headroom(follow(), "face", holds)
-    assert found.worst_ns == 27 * MS
-    assert found.largest_ns is not None
-    # Near the period the window grows over the limit, and the one-slot bound takes over.
-    assert 33_200 * US < found.largest_ns < FRAME
-    assert found.cliff_ns == found.largest_ns
-    assert found.beyond is not None
-    beyond = chain_of(found.beyond, "neck", "front").oldest_ns
-    assert beyond is not None
-    assert beyond > 147 * MS
-    assert holds(analyse(with_budget(follow(), "face", found.largest_ns)))
-    assert not holds(analyse(with_budget(follow(), "face", found.largest_ns + 10 * US)))
-
-
-def test_headroom_below_the_budget_and_none() -> None:
-    def within(limit: int) -> int | None:
-        def holds(bounds: Bounds) -> bool:
-            oldest = bounds.chains["neck", "front"].oldest_ns
-            return oldest is not None and oldest <= limit
-
-        return headroom(follow(), "face", holds, resolution_ns=1).largest_ns
-
-    # 33.3 + 26 + face + 20 + 1.9 <= 100 leaves 18.77 ms; 60 leaves nothing.
-    assert within(100 * MS) == 100 * MS - (FRAME + 26 * MS + 20 * MS + 1_900 * US)
-    assert within(60 * MS) is None
+def test_a_previous_job_without_a_bound_leaves_none_in_overload() -> None:
+    # 999 of 1000 are taken: the 1999 that its previous job may still run take 1999 periods more,
+    # which is above the limit of steps; nothing is subtracted from what has no bound.
+    own = Load(cost=2_000, period=10**6, jitter=0, distance=0, is_periodic=True)
+    assert priority_slots(own, [Load(999, 1_000, 0, 1_000)], []) == UNBOUNDED
 
 
 def test_loop_of_samples_has_responses_but_no_ages() -> None:
