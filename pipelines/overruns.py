@@ -76,6 +76,7 @@ class OverrunWatch:
             if worst is None or overrun.took_ns > worst.took_ns:
                 self.worst[overrun.node] = overrun
         if self._is_strict and overrun.firing > WARM_FIRINGS and self.executor is not None:
+            self._is_strict = False  # it is stopping: one reason is enough
             line = self._graph.nodes[overrun.node].line
             self.executor.abort(
                 overrun.lane,
