@@ -136,8 +136,7 @@ def test_each_change_starts_a_fresh_run_and_an_error_is_waited_out(
     helper.write_text("ALPHA = = 1\n")
     watched.wait_for("helper_of_watch.py changed: run 3")
     said = watched.wait_for("the run failed; waiting for a change (Ctrl-C ends)")
-    assert 'helper_of_watch.py", line 1\n    ALPHA = = 1\n' in said
-    assert "SyntaxError: invalid syntax" in said
+    assert "SyntaxError: invalid syntax (helper_of_watch.py, line 1)" in said
     helper.write_text("ALPHA = 0.6\n")
     watched.wait_for("helper_of_watch.py changed: run 4")
     watched.wait_for("wired with 0.6")
