@@ -275,6 +275,13 @@ def _assumptions(
     if roles:
         found.append(f"{', '.join(roles)}: every device answers, its adapter adds no delay")
     found += [budget.note for budget in budgets.values() if budget.note]
+    uses = prepared.graph.nodes.values()
+    quiet = [use.name for use in uses if any(port.sometimes for port in use.outputs)]
+    if quiet:
+        found.append(
+            f"{', '.join(quiet)} may stay silent: until the next message what was said before ages "
+            "on, and of a command only the guard's command_age limits that"
+        )
     if any(thread.core < 0 for thread in threads_of(prepared.plan)):
         found.append("each thread has a core of its own when it needs one, timers wake in time")
     else:

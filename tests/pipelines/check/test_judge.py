@@ -6,14 +6,16 @@ import msgspec
 import pytest
 from tests.pipelines.check.graphs import FRONT, MS, NECK, measured, prepared, reported
 
+from haihe.boards.unit import unit_from_text
 from haihe.drivers.roles import camera, servos
+from haihe.pipelines.check import check
 from haihe.pipelines.check.cures import Changes, cures, headroom
 from haihe.pipelines.check.flow import Flow
 from haihe.pipelines.check.judge import Case, base_verdict, chains, promises
 from haihe.pipelines.check.report import Budget, Verdict, weakest
 from haihe.pipelines.check.timing_of import Source, bound, timing_of
 from haihe.pipelines.launch import prepare, simulate
-from haihe.runtime.contracts import fresh
+from haihe.runtime.contracts import fresh, sometimes
 from haihe.runtime.graph import Graph
 from haihe.runtime.node import node
 from haihe.runtime.plan.model import Plan, ThreadPlan
@@ -236,3 +238,21 @@ def test_a_run_there_and_back_stays_within_the_bounds(latency_ms: int) -> None:
         assert 0 < worst[target] <= limit, target
     assert chain.sent_ns is not None
     assert worst["neck.command"] > 0.5 * chain.sent_ns
+
+
+def test_a_node_that_may_stay_silent_is_an_assumption() -> None:
+    @node
+    def seldom(reading: Reading) -> Annotated[Reading, sometimes]:
+        return reading
+
+    @node(every="100ms")
+    def made() -> Reading:
+        return Reading(0.0)
+
+    with Graph("quiet") as graph:
+        seldom(made())
+    report = check(graph, "rpi5", unit=unit_from_text("unit: bare\ndevices: {}\n", "u.yaml"))
+    assert (
+        "seldom may stay silent: until the next message what was said before ages on, and of a "
+        "command only the guard's command_age limits that"
+    ) in report.assumptions
