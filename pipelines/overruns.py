@@ -11,7 +11,7 @@ from haihe.runtime.errors import BoardError, NodeError
 from haihe.runtime.exec.lane import Overrun
 from haihe.runtime.exec.realtime import RealtimeExecutor
 from haihe.runtime.graph import Graph
-from haihe.runtime.plan.chains import voided
+from haihe.runtime.plan.chains import chains_of
 from haihe.runtime.plan.model import Plan
 from haihe.runtime.record.recorder import Recorder
 from haihe.runtime.units import format_ns
@@ -50,9 +50,9 @@ class OverrunWatch:
         strict: bool,
     ) -> None:
         self._graph, self._recorder, self._is_strict = graph, recorder, strict
-        self._voids = {
-            lane.name: [str(chain) for chain in voided(plan, lane.name)] for lane in plan.lanes
-        }
+        # every thread of a run shares the interpreter: until the overrunning one is idle again,
+        # no chain has its bound
+        self._voids = [str(chain) for chain in chains_of(plan)]
         self._lock = threading.Lock()
         self.worst: dict[str, Overrun] = {}  # by node
         self.executor: RealtimeExecutor | None = None
@@ -67,9 +67,8 @@ class OverrunWatch:
 
     def overran(self, overrun: Overrun) -> None:
         """Note one; stop the run if it is strict."""
-        voids = self._voids[overrun.lane]
         if self._recorder is not None:
-            note = {**asdict(overrun), "void": voids}
+            note = {**asdict(overrun), "void": self._voids}
             self._recorder.note("overrun", note, overrun.t_ns)
         with self._lock:
             worst = self.worst.get(overrun.node)
@@ -85,7 +84,7 @@ class OverrunWatch:
                 NodeError(
                     f"{line}: node {overrun.node}: it took {format_ns(overrun.took_ns)} in firing "
                     f"{overrun.firing}, its budget is {format_ns(overrun.budget_ns)}: the bounds "
-                    f"of {', '.join(voids)} are void. The actuators were made safe; give it a "
-                    "larger budget and check again, or run without --strict."
+                    f"of {', '.join(self._voids)} are void. The actuators were made safe; give it "
+                    "a larger budget and check again, or run without --strict."
                 ),
             )

@@ -33,8 +33,12 @@ def fresh(limit: str, on_stale: OnStale = "skip") -> Fresh:
     what = f"fresh({limit!r}, on_stale={on_stale!r})"
     if on_stale not in ("skip", "call"):
         raise ContractError(f'{user_line()}: {what}: say "skip" or "call".')
+    return Fresh(_duration(limit, "fresh", what), on_stale)
+
+
+def _duration(value: str, name: str, what: str) -> int:
     try:
-        return Fresh(duration_ns(limit, "fresh"), on_stale)
+        return duration_ns(value, name)
     except ContractError as exc:
         raise ContractError(f"{user_line()}: {what}: {exc}") from exc
 
@@ -74,10 +78,7 @@ def aligned(within: str, keep: int = 32) -> Aligned:
     what = f"aligned({within!r}, keep={keep!r})"
     if not 2 <= keep <= 4096:
         raise ContractError(f"{user_line()}: {what}: keep from 2 to 4096 messages, please.")
-    try:
-        return Aligned(duration_ns(within, "aligned"), keep)
-    except ContractError as exc:
-        raise ContractError(f"{user_line()}: {what}: {exc}") from exc
+    return Aligned(_duration(within, "aligned", what), keep)
 
 
 @dataclass(frozen=True)

@@ -43,14 +43,6 @@ def chains_of(plan: Plan) -> tuple[Chain, ...]:
     return tuple(found)
 
 
-def voided(plan: Plan, lane: str) -> tuple[Chain, ...]:
-    """The chains whose bounds are void while a node of that lane overruns its budget, until the
-    lane's thread is idle again: those with a lane on a thread that shares the interpreter with it,
-    and today every thread of a run does."""
-    assert any(one.name == lane for one in plan.lanes)
-    return chains_of(plan)
-
-
 def _ends(plan: Plan, after: dict[str, set[str]]) -> Iterator[tuple[str, str]]:
     for lane in plan.lanes:
         actuators = [bus.role for bus in lane.task.buses if bus.command_edge >= 0]

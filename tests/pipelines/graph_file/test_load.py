@@ -4,37 +4,17 @@ from pathlib import Path
 
 import pytest
 from tests.pipelines import graph_parts
+from tests.pipelines.graph_file.files import HEAD, LOOK, PARTS, estimate, refusal, write
 
 from haihe.pipelines.graph_file import load_graph_file
 from haihe.pipelines.launch import simulate
 from haihe.pipelines.load import graph_of_recording, load_graph, parse_parameters
-from haihe.runtime.errors import HaiheError, PlanError
+from haihe.runtime.errors import PlanError
 from haihe.runtime.graph import Graph
 from haihe.runtime.plan.build import make_plan
 from haihe.testing import replay
 
 EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
-PARTS = "tests.pipelines.graph_parts"
-HEAD = "graph: follow\ndevices: {front: camera, neck: servos}\nnodes:\n"
-LOOK = f"  part: {{node: {PARTS}:look, in: front.image}}\n"
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-def write(text: str, name: str = "follow.yaml") -> str:
-    path = Path(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    return name
-
-
-def refusal(text: str, **parameters: object) -> str:
-    with pytest.raises(HaiheError) as caught:
-        load_graph_file(write(text), parameters)
-    return str(caught.value)
 
 
 def plan_hash(graph: Graph) -> str:
@@ -103,10 +83,6 @@ def test_a_module_beside_the_file_is_found(tmp_path: Path) -> None:
 
 
 # --- what it refuses --------------------------------------------------------------------------
-
-
-def estimate(params: str) -> str:
-    return f"{HEAD}  e: {{node: {PARTS}:Estimate, in: {{before: x}}, params: {params}}}\n"
 
 
 WITH_PARAMETERS = (
