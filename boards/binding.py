@@ -3,7 +3,7 @@ the registry, never imported from here.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from haihe.boards.unit import DeviceProfile, UnitFile
@@ -52,16 +52,35 @@ class Binding:
 
     def placements(self) -> dict[str, Placement]:
         """Where the unit wants threads to run."""
-        threads = self.unit.unit.threads
-        return {name: Placement(t.core, t.priority) for name, t in threads.items()}
+        unit = self.unit.unit
+        places = {name: Placement(t.core, t.priority) for name, t in unit.threads.items()}
+        for process, profile in unit.processes.items():
+            for name in profile.threads:
+                place = places.get(name, Placement())
+                if place.process:
+                    raise BoardError(
+                        f"{profile.where.at('threads')}: thread {name} is in process "
+                        f"{place.process} already. A thread runs in one process."
+                    )
+                places[name] = replace(place, process=process)
+        return places
 
     def check_threads(self, plan: Plan) -> None:
         """Raises BoardError for a thread of the unit that the plan does not have."""
         known = [thread.name for thread in plan.threads]
-        for name, profile in self.unit.unit.threads.items():
+        unit = self.unit.unit
+        wanted = [(name, profile.where) for name, profile in unit.threads.items()]
+        for process, own in unit.processes.items():
+            wanted += [(name, own.where.at("threads")) for name in own.threads]
+            if not own.threads and process not in plan.processes:
+                raise BoardError(
+                    f"{own.where}: no thread of {plan.graph} runs in process {process!r}. Name "
+                    "its threads (`threads: [front]`), or its nodes in the graph (g.process)."
+                )
+        for name, where in wanted:
             if name not in known:
                 raise BoardError(
-                    f"{profile.where}: the plan of {plan.graph} has no thread {name!r}. It has: "
+                    f"{where}: the plan of {plan.graph} has no thread {name!r}. It has: "
                     f"{', '.join(known)}."
                 )
         places: dict[tuple[int, int], list[str]] = {}

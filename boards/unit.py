@@ -152,6 +152,36 @@ class ThreadProfile:
 
 
 @dataclass(frozen=True)
+class ProcessProfile:
+    """A process of its own, and what is done when it dies.
+
+    threads: the threads that run in it, besides those that the graph names. restart: how often it
+    is started again within `window` before the run is stopped safely (0: never); backoff: the
+    wait before the first new start, doubled at each. start: from its start to its readiness, at
+    most. hang: it is killed when one of its threads makes no progress for that long (0: never).
+    rearm: its actuators may move again by themselves after a restart.
+    """
+
+    threads: tuple[str, ...] = ()
+    restart: int = 0
+    window: Seconds = 60.0
+    backoff: Seconds = 0.2
+    start: Seconds = 60.0
+    hang: Seconds = 0.0
+    rearm: bool = False
+    where: Where = NOWHERE
+
+    def __post_init__(self) -> None:
+        times = (self.window, self.start)
+        if self.restart < 0 or min(times) <= 0 or min(self.backoff, self.hang) < 0:
+            raise BoardError(
+                f"restart {self.restart}, window {self.window:g} s, backoff {self.backoff:g} s, "
+                f"start {self.start:g} s, hang {self.hang:g} s: expected 0 or more, and a window "
+                "and a start of more than 0 s."
+            )
+
+
+@dataclass(frozen=True)
 class SimProfile:
     """The simulated world of a unit."""
 
@@ -169,6 +199,7 @@ class Unit:
     about: str = ""
     sim: SimProfile | None = None
     threads: dict[str, ThreadProfile] = field(default_factory=dict)
+    processes: dict[str, ProcessProfile] = field(default_factory=dict)
     where: Where = NOWHERE
 
 

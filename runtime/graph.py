@@ -8,7 +8,7 @@ import importlib
 import os
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar, cast
 
@@ -88,6 +88,15 @@ class ThreadUse:
     line: str
 
 
+@dataclass
+class ProcessUse:
+    """A process of its own for the threads that run these nodes."""
+
+    name: str
+    nodes: tuple[str, ...]
+    line: str
+
+
 class Graph:
     """A pipeline. Call nodes inside `with Graph("name") as g:` to record their edges."""
 
@@ -103,6 +112,7 @@ class Graph:
         self.command_lines: dict[tuple[str, str], str] = {}
         self.feedbacks: dict[str, Feedback] = {}
         self.threads: dict[str, ThreadUse] = {}
+        self.processes: dict[str, ProcessUse] = {}
         self.warnings: list[str] = []
         self.origin: dict[str, Any] = {}  # of a pipeline: its name and parameters
         self.file = user_line().rsplit(":", 1)[0]
@@ -319,17 +329,7 @@ class Graph:
         if name in self.threads:
             raise WiringError(f"{line}: thread {name} exists already. Choose another name.")
         nodes: list[str] = []
-        for output in outputs:
-            found = inside(output)
-            node = output
-            if found:
-                node = found[1].owner if found[1].source == "node" else str(found[1])
-            if not isinstance(node, str) or node not in self.nodes:
-                raise WiringError(
-                    f"{line}: thread {name}: {node!r} is no "
-                    f"node of this graph. Give it what node calls gave; nodes: "
-                    f"{', '.join(self.nodes) or 'none'}."
-                )
+        for node in self._nodes_of(f"{line}: thread {name}", outputs):
             other = next((t.name for t in self.threads.values() if node in t.nodes), None)
             if other or node in nodes:
                 raise WiringError(
@@ -339,6 +339,38 @@ class Graph:
         if not nodes:
             raise WiringError(f"{line}: thread {name}: name the nodes that start its lanes.")
         self.threads[name] = ThreadUse(name, tuple(nodes), policy, line)
+
+    def process(self, name: str, *outputs: Any) -> None:
+        """Run the threads of these nodes in a process of their own: an interpreter that they share
+        with nobody, and a death that the others survive.
+
+        outputs: what node calls gave (or their names); one node of a thread names all of it. What
+        no process names runs in the main one. Restarts are the unit profile's: `processes:`.
+        """
+        line = user_line()
+        self._check_name(name, line)
+        if name in self.processes or name == "main":
+            raise WiringError(f"{line}: process {name} exists already. Choose another name.")
+        nodes = self._nodes_of(f"{line}: process {name}", outputs)
+        if not nodes:
+            raise WiringError(f"{line}: process {name}: name the nodes that run in it.")
+        self.processes[name] = ProcessUse(name, tuple(nodes), line)
+
+    def _nodes_of(self, where: str, outputs: Iterable[Any]) -> list[str]:
+        nodes = []
+        for output in outputs:
+            found = inside(output)
+            node = output
+            if found:
+                node = found[1].owner if found[1].source == "node" else str(found[1])
+            if not isinstance(node, str) or node not in self.nodes:
+                raise WiringError(
+                    f"{where}: {node!r} is no "
+                    f"node of this graph. Give it what node calls gave; nodes: "
+                    f"{', '.join(self.nodes) or 'none'}."
+                )
+            nodes.append(node)
+        return nodes
 
     def use_device(self, role: str, kind: DeviceKind) -> DeviceUse:
         """Name a device by role; a role has one kind."""

@@ -43,6 +43,7 @@ class Placement:
 
     core: int = -1
     rank: int = 0
+    process: str = ""
 
 
 class Domain(NamedTuple):
@@ -77,6 +78,7 @@ class _Planner:
         self.triggers = {name: self._trigger(use) for name, use in graph.nodes.items()}
         self.domains: dict[str, Domain] = {}
         self.bus_domains: dict[str, Domain] = {}
+        self._lane_names: dict[Domain, str] = {}
 
     def plan(self) -> Plan:
         graph = self.graph
@@ -113,6 +115,7 @@ class _Planner:
                     f"{thread.line}: thread {thread.name}: a lane that has its own thread is "
                     "called so already. Choose another name."
                 )
+        self._lane_names = {d: lane.name for d, lane in zip(domains, lanes, strict=True)}
         threads = self._threads(
             {d.start: lane.name for d, lane in zip(domains, lanes, strict=True)}
         )
@@ -131,7 +134,22 @@ class _Planner:
 
     def _placed(self, thread: ThreadPlan) -> ThreadPlan:
         place = self.placements.get(thread.name, Placement())
-        return msgspec.structs.replace(thread, core=place.core, rank=place.rank)
+        process = place.process or self._process(thread)
+        return msgspec.structs.replace(
+            thread, core=place.core, rank=place.rank, process=process
+        )
+
+    def _process(self, thread: ThreadPlan) -> str:
+        """The process that the graph names for a thread's nodes."""
+        inside = {n for n in self.graph.nodes if self._lane_names[self.domains[n]] in thread.lanes}
+        named = {p.name: p for p in self.graph.processes.values() if inside & set(p.nodes)}
+        if len(named) > 1:
+            lines = " and ".join(p.line for p in named.values())
+            raise PlanError(
+                f"{lines}: the processes {' and '.join(named)} both name nodes of thread "
+                f"{thread.name}. A thread runs in one process: name it in one of them."
+            )
+        return next(iter(named), "")
 
     # --- triggers and domains -----------------------------------------------------------------
 

@@ -78,7 +78,8 @@ class ThreadPlan(msgspec.Struct, frozen=True):
     """A thread and the lanes that it runs, one job at a time.
 
     lanes: most urgent first (`priority`), or in the order of ties (`fifo`). core: CPU to pin it
-    to, -1: not pinned. rank: its real-time priority (SCHED_FIFO), 0: none.
+    to, -1: not pinned. rank: its real-time priority (SCHED_FIFO), 0: none. process: in which one
+    it runs, "": in the main one, that of the launcher.
     """
 
     name: str
@@ -86,6 +87,7 @@ class ThreadPlan(msgspec.Struct, frozen=True):
     policy: Literal["priority", "fifo"] = "priority"
     core: int = -1
     rank: int = 0
+    process: str = ""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -96,6 +98,33 @@ class Plan(msgspec.Struct, frozen=True):
     edges: tuple[EdgePlan, ...]
     streams: tuple[str, ...]  # stream roles, each with a reader of its own
     threads: tuple[ThreadPlan, ...] = ()
+
+    @property
+    def processes(self) -> tuple[str, ...]:
+        """The processes of its own, besides the main one, in the order of their threads."""
+        return tuple(dict.fromkeys(t.process for t in self.threads if t.process))
+
+    def process_of(self, lane: str) -> str:
+        """The process in which a lane runs; "" is the main one."""
+        return next((t.process for t in self.threads if lane in t.lanes), "")
+
+    def maker_process(self, source: str) -> str:
+        """The process in which a source is made: its lane's; a stream is read in the process of
+        the lane that it triggers, or of the first that samples it."""
+        readers = []
+        for lane in self.lanes:
+            if source in lane.task.publishes:
+                return self.process_of(lane.name)
+            if source == lane.task.trigger:
+                readers.insert(0, lane.name)
+            elif source in lane.task.reads:
+                readers.append(lane.name)
+        # every port of a device is read by one thread: the one that triggers, if there is one
+        role = source.split(".")[0]
+        for lane in self.lanes:
+            if role in self.streams and lane.task.trigger.split(".")[0] == role:
+                return self.process_of(lane.name)
+        return self.process_of(readers[0]) if readers else ""
 
     def to_json(self) -> bytes:
         """Canonical JSON."""
@@ -119,7 +148,8 @@ class Plan(msgspec.Struct, frozen=True):
             order += [f"guard {b.role} · write {b.role}" for b in task.buses if b.command_edge >= 0]
             lines.append(f"  lane {lane.name:<14} {when:<16} {' · '.join(order)}")
         for thread in self.threads:
-            where = f", core {thread.core}" if thread.core >= 0 else ""
+            where = f", process {thread.process}" if thread.process else ""
+            where += f", core {thread.core}" if thread.core >= 0 else ""
             where += f", SCHED_FIFO {thread.rank}" if thread.rank else ""
             if where or len(thread.lanes) > 1:
                 how = f" ({thread.policy})" if len(thread.lanes) > 1 else ""
