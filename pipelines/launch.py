@@ -25,7 +25,8 @@ from haihe.runtime.graph import Graph
 from haihe.runtime.io import Port
 from haihe.runtime.plan.build import make_plan
 from haihe.runtime.plan.model import Plan
-from haihe.runtime.record.recorder import Frames, Recorder
+from haihe.runtime.record.recorder import Recorder
+from haihe.runtime.record.sink import Frames
 from haihe.runtime.units import duration_ns
 
 log = logging.getLogger(__name__)

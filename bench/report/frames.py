@@ -10,8 +10,8 @@ import numpy as np
 
 from haihe.bench.measure.analysis import Analysis
 from haihe.runtime.plan.model import StepPlan
-from haihe.runtime.record.recorder import FORM_JPEG, jpeg
 from haihe.runtime.record.recording import StreamRecord
+from haihe.runtime.record.sink import FORM_JPEG, jpeg
 from haihe.runtime.types import U8, Detections, Image, decode
 
 SHOTS = 8  # of a strip

@@ -16,7 +16,7 @@ from haihe.runtime.graph import Graph, NodeUse
 from haihe.runtime.guard.guard import Guard
 from haihe.runtime.io import BusDevice
 from haihe.runtime.links.slot import Queue, Recent, Slot
-from haihe.runtime.plan.codegen import compile_task
+from haihe.runtime.plan.codegen import Stepping, compile_task
 from haihe.runtime.plan.model import Plan, TaskPlan
 from haihe.runtime.record.format import as_recorded
 from haihe.runtime.telemetry.stats import EdgeStats, NodeStats
@@ -40,28 +40,37 @@ class Assembly:
         play: Play | None = None,
         budgets: Mapping[str, int] | None = None,
         make_link: Callable[[Plan, TaskPlan, str], Slot] | None = None,
+        process: str | None = None,
+        outlets: Mapping[str, Slot] | None = None,
     ) -> None:
-        """budgets: by node, where they differ from the declared ones."""
+        """budgets: by node, where they differ from the declared ones. process: whose lanes these
+        are (None: every lane). outlets: by source made here, the way to its readers elsewhere."""
         self.graph, self.plan, self.seed = graph, plan, seed
         make_link = make_link or link_for
         self.edges = [EdgeStats() for _ in plan.edges]
         self.nodes = {name: NodeStats() for name in graph.nodes}
         self.slots: dict[str, list[Slot]] = {}
-        self.lanes = [Lane(i, lane, sink) for i, lane in enumerate(plan.lanes)]
+        self.lanes = [
+            Lane(i, lane, sink)
+            for i, lane in enumerate(plan.lanes)
+            if process is None or plan.process_of(lane.name) == process
+        ]
         self.readers: dict[tuple[int, str], Slot] = {}
         for lane in self.lanes:
             for source in lane.task.reads:
                 slot = self.readers[lane.index, source] = make_link(plan, lane.task, source)
                 self.slots.setdefault(source, []).append(slot)
+        for source, outlet in (outlets or {}).items():
+            self.slots.setdefault(source, []).append(outlet)
         for lane in self.lanes:
             self._wire(lane, buses, timing(lane.index), play, budgets or {})
         for lane in self.lanes:
             queue = self.readers.get((lane.index, lane.task.trigger))
             if isinstance(queue, Queue):
-                into = _edges_into(plan, lane.task)
+                into = _edges_into(lane.task)
                 queue.stats = [self.edges[i] for i in into if plan.edges[i].kind == "fifo"]
                 fed = [slot for s in lane.task.publishes for slot in self.slots[s]]
-                lane.outlets = [slot for slot in fed if isinstance(slot, Queue)]
+                lane.outlets = [slot for slot in fed if hasattr(slot, "has_room")]
 
     def _wire(
         self,
@@ -73,8 +82,27 @@ class Assembly:
     ) -> None:
         uses = [self.graph.nodes[step.name] for step in lane.task.steps]
         stepping = compile_task(self.plan, lane.task, {u.name: u.contract for u in uses})
-        ids = stepping.ids
         lane.timing = timing
+        lane.ids, lane.held = stepping.ids, stepping.held
+        for index, bus in enumerate(lane.task.buses):
+            device, guard = buses[bus.role]
+            lane.buses.append(BusRunner(bus.role, device, guard, lane.exchanges, index))
+        lane.rewire = lambda: self._fill(lane, stepping, uses, play, budgets)
+        lane.rewire()
+
+    def _fill(
+        self,
+        lane: Lane,
+        stepping: Stepping,
+        uses: list[NodeUse],
+        play: Play | None,
+        budgets: Mapping[str, int],
+    ) -> None:
+        """New nodes and held values for the compiled task."""
+        ids, timing = stepping.ids, lane.timing
+        assert timing is not None
+        for filled in (lane.instances, lane.constants, lane.functions):
+            filled.clear()
         env: dict[str, Any] = {
             "clock": timing.clock,
             "now": timing.now,
@@ -113,30 +141,45 @@ class Assembly:
             budget = budgets.get(use.name, step.budget_ns)
             env[f"B{index}"], env[f"O{index}"] = budget, budget or NO_LIMIT
             env[f"X{index}"] = _random(self.seed, use.name)
-        for index, bus in enumerate(lane.task.buses):
-            device, guard = buses[bus.role]
-            runner = BusRunner(bus.role, device, guard, lane.exchanges, index)
-            lane.buses.append(runner)
+        for index, runner in enumerate(lane.buses):
             env |= {f"R{index}": runner.read, f"W{index}": runner.write}
             env |= {f"G{index}": runner.decide, f"U{index}": command_units}
         for name, loop in self.graph.feedbacks.items():
             if name in ids:
                 env[f"L{ids[name]}"] = loop.initial
         for source in lane.task.publishes:
-            env[f"P{ids[source]}"] = self._publisher(source)
+            env[f"P{ids[source]}"] = self._publisher(source, lane.bases.get(source, 0))
         lane.tick, lane.snapshot_held, lane.restore_held = stepping.factory(env)
-        lane.ids, lane.held = ids, stepping.held
 
-    def _publisher(self, source: str) -> Callable[[Any], None]:
+    def _publisher(self, source: str, base: int) -> Callable[[Any], None]:
+        """base: how many messages the source made before the last restart of its lane."""
         slots = self.slots[source]
-        if len(slots) == 1:
+        if len(slots) == 1 and not base:
             return slots[0].put
 
         def publish(sample: Any) -> None:
+            if base:
+                sample = (sample[0] + base, *sample[1:])
             for slot in slots:
                 slot.put(sample)
 
         return publish
+
+    def renew(self, lane: Lane, firing: int, made: Mapping[str, int], t_ns: int) -> None:
+        """Begin a lane anew after the death of its process: see Lane.renew. What its nodes had not
+        read of each other is lost, and counted so."""
+        before = lane.bases
+        for number, edge in enumerate(self.plan.edges):
+            if edge.kind == "local" and edge.source in made and self._is_read_in(lane, number):
+                stats = self.edges[number]
+                stats.overwritten += made[edge.source] - before.get(edge.source, 0) - stats.last
+                stats.last = 0
+        lane.renew(firing, made, t_ns)
+
+    @staticmethod
+    def _is_read_in(lane: Lane, edge: int) -> bool:
+        task = lane.task
+        return edge in _edges_into(task) or any(bus.command_edge == edge for bus in task.buses)
 
     def lane_of(self, node: str) -> Lane:
         """The lane in which a node runs."""
@@ -178,11 +221,12 @@ class Assembly:
             value = self.slots[plan.source][0].value
             made = value[0] if value else 0
         else:
-            made = next(
-                lane.sequence_of(plan.source)
+            lane = next(
+                lane
                 for lane in self.lanes
                 if plan.source in lane.ids and plan.source not in lane.task.reads
             )
+            made = lane.sequence_of(plan.source) - lane.bases.get(plan.source, 0)
         return made - self.edges[edge].last
 
 
@@ -190,14 +234,14 @@ def link_for(plan: Plan, task: TaskPlan, source: str) -> Slot:
     """The link through which a task reads a source of another lane."""
     if task.fifo and source == task.trigger:
         return Queue(task.fifo)
-    for number in _edges_into(plan, task):
+    for number in _edges_into(task):
         edge = plan.edges[number]
         if edge.source == source and edge.kind == "aligned":
             return Recent(edge.keep)
     return Slot()
 
 
-def _edges_into(plan: Plan, task: TaskPlan) -> list[int]:
+def _edges_into(task: TaskPlan) -> list[int]:
     return [number for step in task.steps for _, number in step.inputs]
 
 

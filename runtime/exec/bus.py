@@ -62,6 +62,7 @@ class BusRunner:
         self.reaction_total_ns = 0
         self.reaction_worst_ns = 0
         self._reacted_to = 0
+        self.initial = self.snapshot()  # for a restart
 
     def _run(self, transaction: Transaction[Any]) -> Steps:
         self.problem = ""

@@ -7,7 +7,7 @@ clock, the buses' ports and the slots.
 import logging
 import pickle
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +17,8 @@ from haihe.runtime.links.slot import Queue
 from haihe.runtime.node import set_state, state_of
 from haihe.runtime.plan.model import LanePlan
 from haihe.runtime.record.format import (
+    RESTART,
+    RESTART_LAYOUT,
     SETUP,
     SETUP_LAYOUT,
     STOP,
@@ -107,6 +109,8 @@ class Lane:
         self.timing: Timing | None = None
         self.ids: dict[str, int] = {}
         self.held: tuple[str, ...] = ()
+        self.bases: dict[str, int] = {}  # of each source, made before its last restart
+        self.rewire: Callable[[], None] = lambda: None  # nodes and held values as at the start
 
     # --- firing -------------------------------------------------------------------------------
 
@@ -242,16 +246,43 @@ class Lane:
             "constants": [dict(c) for c in self.constants],
             "buses": [bus.snapshot() for bus in self.buses],
             "counts": dict(self.counts),
+            "bases": dict(self.bases),
         }
 
     def sequence_of(self, source: str) -> int:
         """The number of the last message that a source of this lane has made."""
+        return self.numbers()[source]
+
+    def numbers(self) -> dict[str, int]:
+        """By source of this lane: the number of the last message that it has made."""
         values = dict(zip(self.held, self.snapshot_held(), strict=True))
-        return int(values[f"q{self.ids[source]}"])
+        bases = self.bases
+        return {
+            source: bases.get(source, 0) + values[f"q{i}"]
+            for source, i in self.ids.items()
+            if f"q{i}" in values
+        }
+
+    def renew(self, firing: int, made: Mapping[str, int], t_ns: int) -> None:
+        """Begin anew after a death: nodes, values and devices are as at the start, the numbers go
+        on after `firing` and what was `made` by each source; recorded."""
+        self.firing, self.stops = firing, 0
+        self.bases = dict(made)
+        self.counts.update(made)
+        self.inbox.clear()
+        self.rewire()
+        for bus in self.buses:
+            bus.restore(bus.initial)
+        self.exchanges.clear()
+        self.applied[:] = [("restart", dict(made))]
+        self.log(RESTART_LAYOUT.pack(RESTART, firing, t_ns))
 
     def restore(self, state: dict[str, Any]) -> None:
         """Restore what `snapshot` gave."""
         self.firing = state["firing"]
+        self.bases = dict(state.get("bases", {}))
+        if self.bases:
+            self.rewire()
         self.restore_held(state["held"])
         for step, instance in zip(self.task.steps, self.instances, strict=True):
             if step.name in state["nodes"]:

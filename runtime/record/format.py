@@ -5,6 +5,7 @@ Channels:
   haihe/lane/<name>          blocks of firing records, about ten a second
   haihe/stream/<role.port>   one message per delivery of a stream device
   haihe/output/<node[.port]> outputs of `recorded` nodes (models)
+  haihe/orphan/<source>      what a lane made but died before it could record: stamps, message
   haihe/keyframe/<lane>      state of a lane between two firings
 
 A lane record is a fixed part (a firing's is in plan/codegen.py) and a variable part:
@@ -23,9 +24,10 @@ import msgspec
 from haihe.runtime.errors import RecordError
 from haihe.runtime.io import Exchange, Reply
 
-FIRING, SETUP, STOP = 1, 2, 3
+FIRING, SETUP, STOP, RESTART = 1, 2, 3, 4
 SETUP_LAYOUT = struct.Struct("<BB")  # kind, index of the bus in its task
 STOP_LAYOUT = struct.Struct("<BIqB")  # kind, number, clock reading, index of the bus
+RESTART_LAYOUT = struct.Struct("<BIq")  # kind, firings before it, clock reading
 STAMPS = struct.Struct("<qq")  # before a stream's or an output's message: origin, delivered/fired
 _EXCHANGE = struct.Struct("<BqqHHB")
 _U16 = struct.Struct("<H")
@@ -33,7 +35,8 @@ _event_encoder = msgspec.msgpack.Encoder()
 _event_decoder = msgspec.msgpack.Decoder()
 
 Logged = tuple[int, Exchange, Reply]  # index of the bus in its task
-Event = tuple[Any, ...]  # ("arm",), ("trip", reason), ("param", node, key, value) ...
+# ("arm",), ("trip", reason), ("param", node, key, value), ("restart", {source: number}) ...
+Event = tuple[Any, ...]
 
 
 def as_recorded(event: Event) -> Event:
@@ -103,7 +106,9 @@ def _unpack_tail(data: memoryview, at: int) -> tuple[list[Event], list[Logged], 
 def parse_block(block: bytes, firing: struct.Struct) -> Iterator[LaneRecord]:
     """The records of one block of a lane; `firing` is the layout of its firings."""
     data, at = memoryview(block), 0
-    layouts = {FIRING: firing, SETUP: SETUP_LAYOUT, STOP: STOP_LAYOUT}
+    layouts = {
+        FIRING: firing, SETUP: SETUP_LAYOUT, STOP: STOP_LAYOUT, RESTART: RESTART_LAYOUT
+    }  # fmt: skip
     while at < len(data):
         layout = layouts[data[at]]
         fixed = layout.unpack_from(data, at)

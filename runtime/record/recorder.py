@@ -5,21 +5,17 @@ import os
 import platform
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from haihe.runtime.clock import now_ns, wall_time_s
 from haihe.runtime.errors import RecordError
-from haihe.runtime.record.format import STAMPS
 from haihe.runtime.record.packer import McapPacker
-from haihe.runtime.types import Image, Message, encode
+from haihe.runtime.record.sink import Frames, Records
 
-Frames = Literal["lossless", "jpeg", "none"]
-FORM_NONE, FORM_MESSAGE, FORM_JPEG = 0, 1, 2
 FORMAT = 1  # of the recording; a reader refuses a newer one
-JPEG_QUALITY = 85
 
 
-class Recorder:
+class Recorder(Records):
     """A recording under way. Readable after kill -9; `close` leaves it whole.
 
     frames: "lossless" keeps every image as captured (perception replay needs it), "jpeg" for
@@ -35,10 +31,8 @@ class Recorder:
     ) -> None:
         """Begin the file. start_ns: the beginning in the run's clock, where that is virtual."""
         start_ns = now_ns() if start_ns is None else start_ns
-        if frames not in ("lossless", "jpeg", "none"):
-            raise RecordError(f'frames={frames!r}: expected "lossless", "jpeg" or "none".')
+        super().__init__(frames)
         self.path = Path(path)
-        self._frames = frames
         try:
             data = json.dumps(header | environment(), ensure_ascii=False).encode()
         except (TypeError, ValueError) as exc:
@@ -55,46 +49,15 @@ class Recorder:
             ) from exc
         self._packer = McapPacker(self.path)
         self._channels: dict[str, int] = {}
-        run = self._packer.add_channel("haihe/run", "json")
-        self._packer.append(run, 1, start_ns, start_ns, data)
+        self.append("haihe/run", 1, start_ns, start_ns, data)
 
-    def _channel(self, topic: str, encoding: str = "haihe") -> int:
+    def append(self, topic: str, sequence: int, log_ns: int, publish_ns: int, data: bytes) -> None:
+        """One message on a channel; safe from any thread."""
         channel = self._channels.get(topic)
         if channel is None:
+            encoding = "json" if topic.startswith(("haihe/note/", "haihe/run")) else "haihe"
             channel = self._channels[topic] = self._packer.add_channel(topic, encoding)
-        return channel
-
-    def block(self, lane: str, data: bytes, firing: int, t_ns: int) -> None:
-        """A block of a lane's records."""
-        self._packer.append(self._channel(f"haihe/lane/{lane}"), firing, t_ns, t_ns, data)
-
-    def output(self, source: str, sequence: int, t_ns: int, message: Message) -> None:
-        """An output of a recorded node."""
-        channel = self._channel(f"haihe/output/{source}")
-        self._packer.append(channel, sequence, t_ns, t_ns, encode(message))
-
-    def stream(self, source: str, sequence: int, capture: int, delivered: int, m: Message) -> None:
-        """A message of a stream device."""
-        stamps = STAMPS.pack(capture, delivered)
-        if isinstance(m, Image) and self._frames != "lossless":
-            if self._frames == "jpeg":
-                data = stamps + bytes([FORM_JPEG]) + jpeg(m)
-            else:
-                data = stamps + bytes([FORM_NONE])
-        else:
-            data = stamps + bytes([FORM_MESSAGE]) + encode(m)
-        channel = self._channel(f"haihe/stream/{source}")
-        self._packer.append(channel, sequence, delivered, capture, data)
-
-    def keyframe(self, lane: str, firing: int, t_ns: int, state: bytes) -> None:
-        """State of a lane between two firings."""
-        self._packer.append(self._channel(f"haihe/keyframe/{lane}"), firing, t_ns, t_ns, state)
-
-    def note(self, topic: str, data: dict[str, Any], t_ns: int | None = None) -> None:
-        """Something about the run for reports: JSON on a channel `haihe/note/<topic>`."""
-        now = now_ns() if t_ns is None else t_ns
-        channel = self._channel(f"haihe/note/{topic}", "json")
-        self._packer.append(channel, 0, now, now, json.dumps(data, ensure_ascii=False).encode())
+        self._packer.append(channel, sequence, log_ns, publish_ns, data)
 
     @property
     def lost(self) -> int:
@@ -109,16 +72,6 @@ class Recorder:
             from haihe.runtime.record.fix import finish as rewrite
 
             rewrite(self.path)
-
-
-def jpeg(image: Image) -> bytes:
-    """The picture as JPEG, for people."""
-    import cv2
-
-    ok, data = cv2.imencode(".jpg", image.data, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    if not ok:
-        raise RecordError(f"an image of shape {image.data.shape} cannot be encoded as JPEG.")
-    return bytes(data.tobytes())
 
 
 def environment() -> dict[str, Any]:

@@ -13,7 +13,8 @@ from haihe.runtime.plan.model import Plan
 from haihe.runtime.record.fix import CUT
 from haihe.runtime.record.format import FIRING, STAMPS, LaneRecord, parse_block
 from haihe.runtime.record.reader import McapReader
-from haihe.runtime.record.recorder import FORM_JPEG, FORM_MESSAGE, FORMAT
+from haihe.runtime.record.recorder import FORMAT
+from haihe.runtime.record.sink import FORM_JPEG, FORM_MESSAGE
 from haihe.runtime.types import Image, Message, decode
 
 DAMAGE = (RecordError, KeyError, IndexError, struct.error, msgspec.MsgspecError, UnicodeDecodeError)
@@ -53,6 +54,7 @@ class Recording:
         self.lanes: dict[str, list[LaneRecord]] = {}
         self.streams: dict[str, list[StreamRecord]] = {}
         self.outputs: dict[str, dict[int, bytes]] = {}
+        self.orphans: dict[str, dict[int, bytes]] = {}  # made by a lane that died with its record
         self.keyframes: dict[str, list[tuple[int, bytes]]] = {}
         self.notes: dict[str, dict[str, Any]] = {}  # the last one of each topic
         self.note_log: dict[str, list[dict[str, Any]]] = {}  # all of them
@@ -76,6 +78,8 @@ class Recording:
                     self.streams.setdefault(name, []).append(record)
                 elif kind == "output":
                     self.outputs.setdefault(name, {})[message.sequence] = message.data
+                elif kind == "orphan":
+                    self.orphans.setdefault(name, {})[message.sequence] = message.data
                 elif kind == "keyframe":
                     self.keyframes.setdefault(name, []).append((message.sequence, message.data))
                 elif kind == "note":

@@ -29,9 +29,10 @@ from haihe.runtime.plan.codegen import (
     record_layout,
 )
 from haihe.runtime.plan.model import Plan, TaskPlan
-from haihe.runtime.record.format import FIRING, SETUP, STOP, LaneRecord
+from haihe.runtime.record.format import FIRING, RESTART, SETUP, STAMPS, STOP, LaneRecord
 from haihe.runtime.record.recording import Recording
 from haihe.runtime.record.state import load_state
+from haihe.runtime.traced import Ref
 from haihe.runtime.types import decode
 
 log = logging.getLogger(__name__)
@@ -128,16 +129,17 @@ class _LaneReplay:
     def clock(self) -> int:
         """The firing's one clock reading, as recorded."""
         assert self.current is not None
-        if self.current.kind == FIRING:
-            return int(self.current.fixed[2])
-        return int(self.current.fixed[1]) if self.current.kind == STOP else 0
+        return self._clock_of(self.current)
 
     def next_clock(self) -> int:
         """The clock reading of the record that comes next, 0 of a set-up."""
-        record = self.records[self.at]
+        return self._clock_of(self.records[self.at])
+
+    @staticmethod
+    def _clock_of(record: LaneRecord) -> int:
         if record.kind == FIRING:
             return int(record.fixed[2])
-        return int(record.fixed[1]) if record.kind == STOP else 0
+        return 0 if record.kind == SETUP else int(record.fixed[1])
 
     def now(self) -> int:
         """Its end, as recorded."""
@@ -283,9 +285,24 @@ class Replayer:
             return True
         lane = replay.lane
         for source, sequence in zip(lane.task.reads, record.fixed[4:], strict=False):
-            if sequence and sequence not in self._link(lane.index, source).history:
-                return False
+            history = self._link(lane.index, source).history
+            if sequence and sequence not in history:
+                orphan = self.recording.orphans.get(source, {}).get(sequence)
+                if orphan is None:
+                    return False
+                history[sequence] = self._orphan(lane, source, sequence, orphan)
         return True
+
+    def _orphan(self, lane: Lane, source: str, sequence: int, stored: bytes) -> Sample:
+        """A message whose maker died before it could record how it made it."""
+        origin, fired = STAMPS.unpack_from(stored)
+        kind = next(
+            port.kind
+            for use in self.graph.nodes.values()
+            for port in use.outputs
+            if str(Ref(use.name, port.name, "node")) == source
+        )
+        return (sequence, decode(kind, stored[STAMPS.size :]), origin, fired)
 
     def _step(self, replay: _LaneReplay) -> Step:
         lane, record = replay.lane, replay.records[replay.at]
@@ -307,6 +324,8 @@ class Replayer:
             self.report.firings += 1
         elif record.kind == SETUP:
             steps = lane.setup()
+        elif record.kind == RESTART:
+            steps = self._renew(lane, record)
         else:
             reason = next((e[1] for e in record.events if e[0] == "trip"), "stop")
             steps = lane.stop(replay.clock, reason)
@@ -326,6 +345,11 @@ class Replayer:
         return Step(
             lane.name, lane.firing, replay.clock(), consumed, outcomes, list(record.events), inputs
         )
+
+    def _renew(self, lane: Lane, record: LaneRecord) -> Iterator[None]:
+        firing, t_ns = record.fixed
+        self.assembly.renew(lane, firing, record.events[0][1], t_ns)
+        yield from ()
 
     def _sample(self, lane: Lane, source: str, stored: Any) -> Any:
         """The sample of a slot; a stream's message is decoded only for nodes that look at it."""
@@ -388,7 +412,7 @@ class Replayer:
                 self._differs(lane, lane.firing, _compare(lane, record.fixed, found))
         replay.at += 1
         # set-up and stop write a record per bus: go on to the next one of the same group
-        if record.kind != FIRING and replay.at < len(replay.records):
+        if record.kind in (SETUP, STOP) and replay.at < len(replay.records):
             following = replay.records[replay.at]
             if following.kind == record.kind and (
                 record.kind == SETUP or following.fixed[0] == record.fixed[0]

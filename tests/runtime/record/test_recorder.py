@@ -12,8 +12,9 @@ from haihe.pipelines.launch import prepare
 from haihe.runtime.errors import RecordError
 from haihe.runtime.record.format import SETUP, SETUP_LAYOUT, pack_tail
 from haihe.runtime.record.packer import McapPacker
-from haihe.runtime.record.recorder import FORMAT, Frames, Recorder, environment
+from haihe.runtime.record.recorder import FORMAT, Recorder, environment
 from haihe.runtime.record.recording import Recording
+from haihe.runtime.record.sink import Frames
 from haihe.runtime.types import Detections, Image, Intrinsics, decode
 
 CAMERA = Intrinsics(8, 6, 10.0, 10.0, 3.5, 2.5)
