@@ -7,7 +7,7 @@ references to samples, so a message and its number cannot tear.
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from haihe.runtime.telemetry.stats import EdgeStats
 
@@ -29,6 +29,21 @@ class Slot:
         if self.wake is not None:
             self.wake()
 
+    def in_flight(self, last: int) -> int:
+        """Messages that were sent after number `last`, the last one read."""
+        return self.value[0] - last if self.value else 0
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """A link that holds its writer back when it is full."""
+
+    freed: Callable[[], None] | None
+
+    def has_room(self) -> bool:
+        """Whether another sample would be taken."""
+        ...
+
 
 class Queue(Slot):
     """`fifo(n)`: samples in order, each taken once.
@@ -37,7 +52,7 @@ class Queue(Slot):
     back until there is room, so a refusal happens at the entrance of a chain only.
     """
 
-    __slots__ = ("freed", "items", "places", "stats")
+    __slots__ = ("freed", "items", "places", "stats", "taken")
 
     def __init__(self, places: int) -> None:
         super().__init__()
@@ -45,6 +60,7 @@ class Queue(Slot):
         self.places = places
         self.stats: list[EdgeStats] = []  # of the edges that end here
         self.freed: Callable[[], None] | None = None
+        self.taken: Callable[[], None] | None = None  # at its maker in another process
 
     def has_room(self) -> bool:
         """Whether another sample would be taken."""
@@ -64,9 +80,15 @@ class Queue(Slot):
     def take(self) -> Sample | None:
         """The oldest sample, which leaves the queue."""
         sample = self.items.popleft() if self.items else None
+        if self.taken is not None and sample is not None:
+            self.taken()
         if self.freed is not None:
             self.freed()
         return sample
+
+    def in_flight(self, last: int) -> int:
+        """Messages that wait."""
+        return len(self.items)
 
 
 class Recent(Slot):
