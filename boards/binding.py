@@ -2,18 +2,22 @@
 the registry, never imported from here.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from haihe.boards.unit import DeviceProfile, UnitFile
+from haihe.boards.cores import choose_cores, usable_cores
+from haihe.boards.unit import DeviceProfile, GuardProfile, UnitFile
 from haihe.runtime import registry
 from haihe.runtime.errors import BoardError, ContractError
 from haihe.runtime.graph import DeviceUse, Graph
 from haihe.runtime.guard.guard import Guard
-from haihe.runtime.io import BusDevice, StreamDevice
+from haihe.runtime.io import BusDevice, Guardable, StreamDevice
 from haihe.runtime.plan.build import DeviceTiming, Placement
 from haihe.runtime.plan.model import Plan
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,14 @@ class Binding:
     def placements(self) -> dict[str, Placement]:
         """Where the unit wants threads to run."""
         unit = self.unit.unit
-        places = {name: Placement(t.core, t.priority) for name, t in unit.threads.items()}
+        cores = self._cores()
+        places = {name: Placement(cores[name], t.priority) for name, t in unit.threads.items()}
         for process, profile in unit.processes.items():
+            if process == "main":
+                raise BoardError(
+                    f"{profile.where}: main is the launcher's own process: what no other names "
+                    "runs in it. Choose another name, or leave it out."
+                )
             for name in profile.threads:
                 place = places.get(name, Placement())
                 if place.process:
@@ -64,6 +74,21 @@ class Binding:
                     )
                 places[name] = replace(place, process=process)
         return places
+
+    def _cores(self) -> dict[str, int]:
+        """By thread of the unit: its CPU, of this machine where the unit names a class."""
+        threads = self.unit.unit.threads
+        wanted = {name: profile.core for name, profile in threads.items()}
+        if all(isinstance(core, int) for core in wanted.values()):
+            return choose_cores(wanted, ())
+        chosen = choose_cores(wanted, usable_cores())
+        for name, core in chosen.items():
+            if core < 0 and isinstance(wanted[name], str):
+                log.warning(
+                    "%s: thread %s wants a %s core, and this machine has none: it is not pinned.",
+                    threads[name].where.at("core"), name, wanted[name],
+                )  # fmt: skip
+        return chosen
 
     def check_threads(self, plan: Plan) -> None:
         """Raises BoardError for a thread of the unit that the plan does not have."""
@@ -127,6 +152,7 @@ class Binding:
                 f"driver has {', '.join(sorted(joints))}. Give every joint its limits."
             )
         rules = tuple(profile.joints[name].rule(name) for name in joints)
+        _check_warden(bound, profile, device, period_ns)
         age = round(profile.command_age * 1e9)
         try:
             return Guard(rules, age, period_ns, profile.on_stale == "latch")
@@ -160,6 +186,23 @@ def _bind_device(role: str, use: DeviceUse, profile: DeviceProfile, unit: UnitFi
         )
     options = unit.options(spec.options, "devices", role, "options")
     return BoundDevice(role, profile, spec, options)
+
+
+def _check_warden(bound: BoundDevice, profile: GuardProfile, device: Any, period_ns: int) -> None:
+    if profile.on_host_death != "warden":
+        return
+    if not isinstance(device, Guardable):
+        raise BoardError(
+            f"{profile.where.at('on_host_death')}: a warden cannot make "
+            f"{bound.profile.driver} safe: the driver has no safe_frames. Use `device` if the "
+            "device has a watchdog of its own, or `none` with accept_uncontrolled."
+        )
+    if 0 < profile.warden * 1e9 < 2 * period_ns:
+        raise BoardError(
+            f"{profile.where.at('warden')}: the limit is {profile.warden * 1e3:g} ms and the "
+            f"period of the lane {period_ns / 1e6:g} ms; expected two periods or more. Give it "
+            "more time."
+        )
 
 
 def replace_driver(binding: Binding, role: str, spec: Any, options: Any) -> Binding:

@@ -4,7 +4,9 @@ Order of belief: `cpu_capacity` (arm64, 1024 is the biggest), else the highest c
 of /proc/cpuinfo. Source: reference A3; part numbers: Arm's technical reference manuals (MIDR_EL1).
 """
 
+import os
 import re
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -97,6 +99,27 @@ def _sized(cores: list[Core], values: list[int]) -> list[Core]:
         size = "big" if index == 0 else "little" if last else "middle"
         sized += [msgspec.structs.replace(core, size=size) for core in members]
     return sorted(sized, key=lambda core: core.cpu)
+
+
+def choose_cores(wanted: Mapping[str, int | str], cores: Sequence[Core]) -> dict[str, int]:
+    """A CPU for each thread. wanted: by thread, a number or a class. The highest number of a class
+    that no other thread has, since interrupts come to CPU 0 unless somebody moved them; where the
+    class has too few, threads share in turn; -1 where the machine has no core of that class."""
+    chosen = {name: core for name, core in wanted.items() if isinstance(core, int)}
+    for name, size in wanted.items():
+        if isinstance(size, int):
+            continue
+        members = [core.cpu for core in cores if core.size == size]
+        taken = list(chosen.values())
+        chosen[name] = min(members, key=lambda cpu: (taken.count(cpu), -cpu), default=-1)
+    return chosen
+
+
+def usable_cores() -> list[Core]:
+    """The cores of this machine that this process may run on, in classes."""
+    files = RootFiles()
+    allowed = os.sched_getaffinity(0)
+    return [core for core in read_cores(files, cpuinfo(files)) if core.cpu in allowed]
 
 
 def features(blocks: Blocks) -> list[str]:

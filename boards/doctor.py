@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from haihe.boards import doctor_machine, doctor_software
+from haihe.boards import doctor_machine, doctor_realtime, doctor_software
 from haihe.boards.doctor_facts import Facts, Finding, Severity, gather
 
 ORDER: tuple[Severity, ...] = ("error", "warning", "note", "ok")
@@ -25,7 +25,11 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     doctor_machine.clocks,
     doctor_machine.time,
     doctor_machine.memory,
-    doctor_machine.rights,
+    doctor_realtime.priorities,
+    doctor_realtime.locking,
+    doctor_realtime.throttling,
+    doctor_realtime.cores,
+    doctor_realtime.kernel,
     doctor_machine.disk,
     doctor_software.numba,
 )

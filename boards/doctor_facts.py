@@ -30,7 +30,7 @@ from haihe.boards.root_files import RootFiles
 from haihe.runtime.clock import wall_time_s
 
 PORTS = ("ttyUSB", "ttyACM", "ttyAMA", "ttyTHS", "ttymxc", "ttyLP", "ttyPS", "ttyMSM")
-CAP_SYS_NICE = 23
+CAP_IPC_LOCK, CAP_SYS_NICE = 14, 23
 TIME_ERROR = 5  # of adjtimex: the clock is not synchronised
 ORT_LEFTOVER = ".cache/Microsoft/DeveloperTools/.onnxruntime"
 ASK_ORT = (
@@ -90,16 +90,20 @@ class Python(msgspec.Struct, frozen=True):
 
 
 class Session(msgspec.Struct, frozen=True):
-    """The rights and resources of this process."""
+    """The rights and resources of this process. Limits: -1, none."""
 
     user: str
-    rtprio: int  # hard limit; -1: none
+    rtprio: int  # hard limit
     can_nice: bool
     free_bytes: int
     shm_bytes: int | None
     is_synchronised: bool | None
     year: int
     ort_leftover: bool
+    rtprio_now: int = -1  # the soft limit, which the kernel asks
+    memlock_bytes: int = -1
+    can_lock: bool = False
+    cpus: tuple[int, ...] = ()  # that this process may run on
 
 
 class Facts(msgspec.Struct):
@@ -249,17 +253,28 @@ def _session() -> Session:
         free = shutil.disk_usage(os.getcwd()).free
     except OSError:  # the folder is gone
         free = 0
-    limit = resource.getrlimit(resource.RLIMIT_RTPRIO)[1]
+    rtprio_now, rtprio = _limits(resource.RLIMIT_RTPRIO)
     return Session(
         user=_user(),
-        rtprio=-1 if limit == resource.RLIM_INFINITY else limit,
+        rtprio=rtprio,
         can_nice=bool(_capabilities() >> CAP_SYS_NICE & 1),
         free_bytes=free,
         shm_bytes=shm,
         is_synchronised=_is_synchronised(),
         year=datetime.fromtimestamp(wall_time_s(), UTC).year,
         ort_leftover=Path(os.path.expanduser("~"), ORT_LEFTOVER).exists(),
+        rtprio_now=rtprio_now,
+        memlock_bytes=_limits(resource.RLIMIT_MEMLOCK)[0],
+        can_lock=bool(_capabilities() >> CAP_IPC_LOCK & 1),
+        cpus=tuple(sorted(os.sched_getaffinity(0))),
     )
+
+
+def _limits(which: int) -> tuple[int, int]:
+    """The soft and the hard limit."""
+    soft, hard = resource.getrlimit(which)
+    none = resource.RLIM_INFINITY
+    return -1 if soft == none else soft, -1 if hard == none else hard
 
 
 def _user() -> str:

@@ -1,4 +1,4 @@
-"""Checks of `haihe doctor` on the board, its ports, clocks, memory, disk and rights."""
+"""Checks of `haihe doctor` on the board, its ports, clocks, memory and disk."""
 
 from collections.abc import Iterator
 
@@ -221,22 +221,6 @@ def memory(facts: Facts) -> Check:
         )
     else:
         yield Finding("/dev/shm", "ok", f"{size >> 20} MB")
-
-
-def rights(facts: Facts) -> Check:
-    session = facts.session
-    if session is None:
-        return
-    if session.can_nice or session.rtprio:
-        yield Finding("real time", "ok", "allowed")
-    else:
-        yield Finding(
-            "real time",
-            "warning",
-            "no right to real-time priorities: other programs delay control",
-            f"echo '{session.user} - rtprio 80' | sudo tee /etc/"
-            "security/limits.d/haihe.conf, then log out and in again",
-        )
 
 
 def disk(facts: Facts) -> Check:

@@ -1,5 +1,7 @@
 """The doctor: each finding from facts that call for it, with its cure; this machine for real."""
 
+import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ PYTHON = Python(
 )  # fmt: skip
 SESSION = Session(
     user="robot", rtprio=80, can_nice=False, free_bytes=50 << 30, shm_bytes=4 << 30,
-    is_synchronised=True, year=2026, ort_leftover=False,
+    is_synchronised=True, year=2026, ort_leftover=False, rtprio_now=80, cpus=tuple(range(8)),
 )  # fmt: skip
 
 
@@ -41,6 +43,9 @@ def facts(tmp_path: Path) -> Facts:
     facts.page_bytes, facts.sd_cards = 4096, []
     facts.state = MachineState(0, governor="performance", temperature_degc={"cpu-thermal": 45.0})
     write(tmp_path, "/dev/video0", "")
+    write(tmp_path, "/sys/devices/system/cpu/isolated", "7\n")
+    write(tmp_path, "/proc/sys/kernel/sched_rt_runtime_us", "950000\n")
+    write(tmp_path, "/sys/kernel/realtime", "1\n")
     return facts
 
 
@@ -57,7 +62,8 @@ def test_a_machine_on_which_all_is_well(facts: Facts) -> None:
     assert report.describe().splitlines() == [
         "rpi5: compatible raspberrypi,5-model-b",
         "ok       board, python, opencv, camera, serial, onnxruntime, governor, temperature, "
-        "clock, /dev/shm, real time, disk, numba cache",
+        "clock, /dev/shm, real time, memory lock, real-time share, isolation, kernel, disk, numba "
+        "cache",
         "0 errors, 0 warnings, 0 notes",
     ]
 
@@ -103,7 +109,19 @@ def test_findings_about_python(
 
 
 SESSION_CASES: list[tuple[dict[str, Any], str, str, str, str]] = [
-    ({"rtprio": 0}, "warning", "real time", "no right", "'robot - rtprio 80'"),
+    ({"rtprio": 0, "rtprio_now": 0}, "warning", "real time",
+     "no right to real-time priorities: other programs delay control",
+     "echo 'robot - rtprio 80' | sudo tee -a /etc/security/limits.d/haihe.conf, then log out and "
+     "in again; in a service: LimitRTPRIO=80; in a container: --cap-add SYS_NICE"),
+    ({"rtprio": 50, "rtprio_now": 0}, "warning", "real time",
+     "no right to real-time priorities in this session: its limit is 0, though it may raise it",
+     "ulimit -r 50, in the shell that starts haihe"),
+    ({"memlock_bytes": 8 << 20}, "note", "memory lock",
+     "at most 8192 kB may be locked: under pressure the memory of control is paged out, and "
+     "comes back milliseconds late",
+     "echo 'robot - memlock unlimited' | sudo tee -a /etc/security/limits.d/haihe.conf, then "
+     "log out and in again; in a service: LimitMEMLOCK=infinity; in a container: "
+     "--ulimit memlock=-1"),
     ({"free_bytes": 100 << 20}, "error", "disk", "0.1 GB free here", "Make room"),
     ({"free_bytes": 1 << 30}, "warning", "disk", "1.0 GB free here", "Make room"),
     ({"shm_bytes": None}, "error", "/dev/shm", "not there", "mount -t tmpfs"),
@@ -111,7 +129,7 @@ SESSION_CASES: list[tuple[dict[str, Any], str, str, str, str]] = [
     ({"year": 1970}, "error", "time", "the wall clock says 1970", "set-ntp true"),
     ({"is_synchronised": False}, "note", "time", "not synchronised", "set-ntp true"),
     ({"ort_leftover": True}, "note", "telemetry", "another program", "ORT_DISABLE_TELEMETRY=1"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("change", "severity", "check", "found", "cure"), SESSION_CASES)
@@ -120,6 +138,49 @@ def test_findings_about_rights_and_resources(
 ) -> None:
     facts.session = replace(SESSION, **change)
     _only(judge(facts), severity, check, found, cure)
+
+
+# a file of the machine: severity, check, the finding, the cure
+FILE_CASES = [
+    ("/proc/sys/kernel/sched_rt_runtime_us", "-1", "warning", "real-time share",
+     "no limit on real-time threads: one that never waits takes its core from all others",
+     "sudo sysctl kernel.sched_rt_runtime_us=950000"),
+    ("/proc/sys/kernel/sched_rt_runtime_us", "500000", "warning", "real-time share",
+     "real-time threads are stopped after 50% of each 1 s",
+     "sudo sysctl kernel.sched_rt_runtime_us=950000"),
+    ("/sys/devices/system/cpu/isolated", "", "note", "isolation",
+     "no CPU is kept free of other programs",
+     "For a lane of 1 kHz: isolcpus=7 on the kernel's command line, and `threads: {LANE: {core: 7, "
+     "priority: 50}}` in the unit profile."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "text", "severity", "check", "found", "cure"), FILE_CASES)
+def test_findings_about_real_time(
+    name: str, text: str, severity: str, check: str, found: str, cure: str, facts: Facts,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    write(tmp_path, name, text)
+    _only(judge(facts), severity, check, found, cure)
+
+
+def test_a_session_on_some_of_the_cpus_is_told_where_none_is_isolated(
+    facts: Facts, tmp_path: Path
+) -> None:
+    write(tmp_path, "/sys/devices/system/cpu/isolated", "")
+    facts.session = replace(SESSION, cpus=(0, 1, 2))
+    assert said(judge(facts))[1] == (
+        "note cpus: this session may use CPU 0-2 only, of 8 -> See taskset, the cpuset of its "
+        "cgroup, or --cpuset-cpus of its container."
+    )
+
+
+def test_this_session_is_read_as_the_kernel_has_it() -> None:
+    session = gather().session
+    assert session is not None
+    limits = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+    assert session.memlock_bytes == (-1 if limits == resource.RLIM_INFINITY else limits)
+    assert set(session.cpus) == os.sched_getaffinity(0)
 
 
 USB = SerialPort("/dev/ttyUSB0", "dialout", False)
@@ -201,7 +262,7 @@ def test_another_root_is_examined_by_its_files_alone(tmp_path: Path) -> None:
     report = examine(make(tmp_path, next(kind for kind in KINDS if kind.name == "rpi5")))
     assert {finding.check for finding in report.findings} == {
         "board", "camera", "serial", "latency timer", "governor", "temperature", "clock", "pages",
-        "disk",
+        "disk", "isolation",
     }  # fmt: skip
     assert any("ttyUSB0: the adapter holds answers back up to 16 ms" in s for s in said(report))
     assert not any(finding.check == "python" for finding in report.findings)

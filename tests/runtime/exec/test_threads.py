@@ -105,7 +105,7 @@ def test_a_release_is_skipped_while_its_own_job_waits() -> None:
         g.thread("work", slow(), fast())
     executor, jobs, _ = virtual(g, ms=100, budgets={"slow": 45 * MS})
     assert jobs["fast"] == [(0, 45, 48), (50 + 10, 95, 98)]
-    skipped = {run.lane.name: run.skipped for run in executor._runs}
+    skipped = {run.lane.name: run.skipped for run in executor.runs}
     assert skipped == {"fast": 3, "slow": 0}  # 20 and 40 while it waits, 80 too
 
 
