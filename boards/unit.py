@@ -8,8 +8,7 @@
         options: {joints: [{name: pan, id: 1}, {name: tilt, id: 2}]}
         guard:                         # no actuator without one
           command_age: 200ms
-          on_host_death: none
-          accept_uncontrolled: the head cannot hurt anyone
+          on_host_death: warden
           joints: {pan: {position: [-90deg, 90deg], slew: 300deg/s, safe: hold}, ...}
     sim: {world: pan_tilt, options: {...}}
 
@@ -38,6 +37,7 @@ from haihe.runtime.yaml_config import (
 )
 
 T = TypeVar("T")
+LEAST_WARDEN_S = 0.02
 
 Seconds = Annotated[float, Si("s")]
 # a person who forgets the unit of a limit means degrees: so it must be written
@@ -93,6 +93,7 @@ class GuardProfile:
     on_host_death: Literal["device", "bridge", "warden", "none"]
     joints: dict[str, JointLimits]
     accept_uncontrolled: str = ""
+    warden: Annotated[float, Si("s", bare=False)] = 0.0  # 0: max(100 ms, 5 periods)
     on_stale: Literal["recover", "latch"] = "recover"
     where: Where = NOWHERE
 
@@ -107,10 +108,20 @@ class GuardProfile:
                 "on_host_death: none leaves the actuator as it is when the host dies. Say why "
                 "that is acceptable: accept_uncontrolled: <reason>."
             )
-        if self.on_host_death in ("warden", "bridge"):
+        if self.on_host_death == "bridge":
             raise BoardError(
-                f"on_host_death: {self.on_host_death} is not in this version. Use `device` if the "
+                "on_host_death: bridge is not in this version. Use `warden`, `device` if the "
                 "device has a watchdog of its own, or `none` with accept_uncontrolled."
+            )
+        if self.warden and self.on_host_death != "warden":
+            raise BoardError(
+                f"warden: {self.warden:g} s is the limit of a warden, and on_host_death is "
+                f"{self.on_host_death}. Write on_host_death: warden, or leave it out."
+            )
+        if self.warden and not LEAST_WARDEN_S <= self.warden <= 10.0:
+            raise BoardError(
+                f"warden: found {self.warden:g} s, expected {LEAST_WARDEN_S:g} to 10 s. Write how "
+                "long the actuator's lane may give no sign before its process is killed."
             )
 
 
@@ -136,15 +147,16 @@ class DeviceProfile:
 
 @dataclass(frozen=True)
 class ThreadProfile:
-    """Where a thread of the plan runs. core: the CPU it is pinned to; priority: of SCHED_FIFO, 1 to
-    99."""
+    """Where a thread of the plan runs. core: the CPU it is pinned to, or a class of which it gets
+    one (boards/cores.py); priority: of SCHED_FIFO, 1 to 99."""
 
-    core: int = -1
+    core: int | Literal["big", "middle", "little"] = -1
     priority: int = 0
     where: Where = NOWHERE
 
     def __post_init__(self) -> None:
-        if self.core < -1 or not 0 <= self.priority <= 99:
+        core = self.core if isinstance(self.core, int) else 0
+        if core < -1 or not 0 <= self.priority <= 99:
             raise BoardError(
                 f"core {self.core}, priority {self.priority}: expected the number of a CPU, and 1 "
                 "to 99 (0: no real-time priority)."

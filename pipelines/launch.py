@@ -3,30 +3,41 @@
 import contextlib
 import dataclasses
 import logging
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from haihe.boards.binding import Binding, BoundDevice, bind, replace_driver
+from haihe.boards.binding import Binding, bind
+from haihe.boards.health import HealthReader
 from haihe.boards.unit import UnitFile, find_unit, load_unit
+from haihe.pipelines.devices import (
+    Places,
+    live_buses,
+    live_streams,
+    not_simulated,
+    place_cameras,
+    wardens_of,
+)
+from haihe.pipelines.incidents import Incidents
+from haihe.pipelines.live import Live, drive
 from haihe.pipelines.overruns import OverrunWatch, known_budgets
+from haihe.pipelines.processes import policies_of, supervisor_of
+from haihe.pipelines.recorders import recorder_of
 from haihe.pipelines.series import Plottable
 from haihe.pipelines.tap import Tap
 from haihe.pipelines.worlds.process import WorldProcess
-from haihe.runtime.clock import now_ns
 from haihe.runtime.errors import BoardError, PlanError, RecordError
 from haihe.runtime.exec.assembly import Assembly
-from haihe.runtime.exec.realtime import LiveBus, Outcome, RealtimeExecutor
+from haihe.runtime.exec.realtime import Outcome, RealtimeExecutor
 from haihe.runtime.exec.virtual import START_NS, SimBus, VirtualExecutor
 from haihe.runtime.graph import Graph
-from haihe.runtime.io import Port
 from haihe.runtime.plan.build import make_plan
 from haihe.runtime.plan.model import Plan
 from haihe.runtime.record.recorder import Recorder
+from haihe.runtime.record.ring_recorder import RingRecorder
 from haihe.runtime.record.sink import Frames
+from haihe.runtime.telemetry.prometheus import MetricsServer, loopback
 from haihe.runtime.units import duration_ns
 
 log = logging.getLogger(__name__)
@@ -115,16 +126,20 @@ def simulate(
     budgets: Mapping[str, str] | None = None,
     record: str | Path | None = None,
     frames: Frames = "lossless",
+    keep: str | None = None,
     prepare_run: Callable[[VirtualExecutor, Any], None] | None = None,
     capture: bool = True,
     mono: Callable[[], int] = lambda: 0,
+    wardens: bool = False,
 ) -> Simulation:
     """Run a graph in virtual time in the simulated world of its unit.
 
     world: options of the world to override. budgets: execution times by node, where they differ
-    from the declared ones. prepare_run: called before the start, to schedule faults and events.
+    from the declared ones. keep: record in memory that long, and write a file when a guard trips
+    (see `run`). prepare_run: called before the start, to schedule faults and events.
     capture: keep what the result's series show (False: the world's truth only). mono: a clock for
-    the nodes' real execution times, which go into their statistics.
+    the nodes' real execution times, which go into their statistics. wardens: those of the unit
+    watch, too (a run with faults).
     """
     from haihe.drivers.ports.virtual import VirtualPort
     from haihe.pipelines.worlds.serve import make_world
@@ -137,7 +152,7 @@ def simulate(
     bound = binding.buses(plan)
     for role in bound:
         if role not in sim_world.emulators:
-            raise BoardError(_not_simulated(binding.devices[role], sim_world.emulators))
+            raise BoardError(not_simulated(binding.devices[role], sim_world.emulators))
     buses = {
         role: SimBus(
             device, guard, VirtualPort(sim_world.emulators[role], binding.devices[role].baud)
@@ -152,10 +167,8 @@ def simulate(
             cameras[role] = binding.devices[role].make()
             cameras[role].open()
             opened.append(cameras[role])
-    recorder = None
-    if record is not None:
-        header = prepared.header(seed, "virtual time", sim=True)
-        recorder = Recorder(record, header, frames, START_NS)
+    header = prepared.header(seed, "virtual time", sim=True)
+    recorder = recorder_of(record, header, plan, frames, keep=keep, start_ns=START_NS)
     executor = VirtualExecutor(
         graph,
         plan,
@@ -166,7 +179,13 @@ def simulate(
         budgets=times_ns,
         step_world=sim_world.step,
         mono=mono,
+        policies=policies_of(prepared),
+        wardens=wardens_of(binding, plan) if wardens else None,
     )
+    incidents = None
+    if isinstance(recorder, RingRecorder):
+        recorder.watch(executor.assembly)
+        incidents = Incidents(recorder)
     tap = Tap(executor) if capture else None
     times: list[float] = []
     stamps: list[int] = []
@@ -175,6 +194,8 @@ def simulate(
     def look(t_ns: int) -> None:
         for name, value in sim_world.truth(executor.now_ns).items():
             truth.setdefault(name, []).append(value)
+        if incidents is not None:
+            incidents.look_at(executor.assembly)
         times.append(t_ns * 1e-9)
         stamps.append(executor.now_ns)
         executor.after(5_000_000, lambda: look(t_ns + 5_000_000))
@@ -191,27 +212,13 @@ def simulate(
             rows = list(zip(stamps, *truth.values(), strict=True))
             recorder.note("truth", {"names": ["t_ns", *truth], "rows": rows}, executor.now_ns)
             recorder.note("guard", guard_counts(executor.assembly), executor.now_ns)
+            if isinstance(recorder, RingRecorder) and executor.outcome.failures:
+                recorder.save(f"the run failed: {executor.outcome.failures[0][2]}")
             recorder.close()
-    path = recorder.path if recorder else None
+    path = recorder.path if isinstance(recorder, Recorder) else None
+    if isinstance(recorder, RingRecorder):
+        path = recorder.saved[-1] if recorder.saved else None
     return Simulation(outcome, executor, sim_world, times, truth, path, tap)
-
-
-@dataclasses.dataclass
-class Live:
-    """A run in real time, under way or over; what a status line and a judge look at."""
-
-    prepared: Prepared
-    executor: RealtimeExecutor
-    world: WorldProcess | None
-    recording: Path | None = None
-    outcome: Outcome | None = None
-    overruns: OverrunWatch | None = None
-    is_closed_loop: bool = False  # the world's own cameras are used: its truth can judge the run
-
-    def __repr__(self) -> str:
-        reason = self.outcome.reason if self.outcome else "running"
-        firings = {lane.name: lane.firing for lane in self.executor.assembly.lanes}
-        return f"<run of {self.prepared.graph.name}: {reason}; firings {firings}>"
 
 
 def run(
@@ -232,6 +239,10 @@ def run(
     tick_s: float = 0.2,
     budgets: Mapping[str, int] | None = None,
     strict: bool = False,
+    warden: bool = False,
+    keep: str | None = None,
+    quota: str | None = None,
+    metrics: str | None = None,
 ) -> Live:
     """Run a graph in real time until its duration, the end of a stream, a failure or Ctrl-C.
 
@@ -241,54 +252,86 @@ def run(
     line on a terminal). budgets: of nodes in ns, where they are not declared (default: those that
     `haihe bench` measured on this machine): each overrun is counted and recorded with the chains
     whose bound it voids. strict: the first overrun, after the first ten firings of its lane,
-    stops the run safely and is raised. Raises what a node raised, after the safe actions.
+    stops the run safely and is raised. warden: with `sim`, the unit's wardens run too, and kill
+    the process of an actuator's lane that hangs; on devices they always do. keep:
+    the recording stays in memory, the last "60s" of it; FILE-1.mcap, FILE-2.mcap ... are written
+    when a guard trips, at SIGUSR1, by `Live.save`, and when the run fails. quota: what all
+    recordings in its folder may take ("2GB"); the oldest are removed for it. metrics: serve
+    Prometheus metrics on that port of the loopback device ("9464"). Raises what a node raised,
+    after the safe actions.
     """
     length = duration_ns(duration) if duration else None
+    if metrics is not None:
+        loopback(metrics)
     for warning in graph.warnings:
         log.warning("%s", warning)
     prepared = prepare(graph, unit)
     binding = prepared.binding
-    for role in prepared.plan.streams:
-        if video is not None or camera is not None:
-            binding = _other_camera(binding, role, video, camera)
     with contextlib.ExitStack() as stack:
         place = attach
         if sim and place is None:
             place = stack.enter_context(WorldProcess(binding.unit, seed, world))
-        if place is not None:
-            for role, path in place.cameras.items():
-                if role in binding.devices and video is None and camera is None:
-                    binding = _world_camera(binding, role, path)
+        places = _places(place, video, camera, warden)
+        binding = place_cameras(binding, prepared.plan, places)
         prepared = dataclasses.replace(prepared, binding=binding)
-        buses, streams = _live_buses(prepared, place), binding.streams(prepared.plan)
-        recorder = None
-        if record is not None:
-            header = prepared.header(seed, "real time", sim=place is not None)
-            recorder = Recorder(record, header, frames)
+        own = "" if prepared.plan.processes else None
+        buses = live_buses(binding, prepared.plan, places, own)
+        streams = live_streams(binding, prepared.plan, own)
+        header = prepared.header(seed, "real time", sim=place is not None)
+        recorder = recorder_of(record, header, prepared.plan, frames, keep=keep, quota=quota)
+        if recorder is not None:
             stack.callback(_close, recorder)
         if budgets is None:
             budgets = known_budgets(prepared)
         watch = OverrunWatch(graph, prepared.plan, recorder, budgets, strict=strict)
+        others = None
+        if prepared.plan.processes:
+            others = supervisor_of(prepared, header, places, budgets, recorder, frames, strict)
         executor = RealtimeExecutor(
-            graph, prepared.plan, buses, streams, recorder, seed, budgets, watch.overran
+            graph,
+            prepared.plan,
+            buses,
+            streams,
+            recorder,
+            seed,
+            budgets,
+            watch.overran,
+            ends=others.ends if others is not None else None,
+            household=others,
         )
         watch.executor = executor
-        live = Live(prepared, executor, place, recorder.path if recorder else None)
+        if executor.ladders.ladders:
+            executor.ladders.health = HealthReader()
+        if others is not None:
+            others.executor = executor
+        path = recorder.path if isinstance(recorder, Recorder) else None
+        live = Live(prepared, executor, place, path, recorder=recorder, budgets=budgets)
         live.overruns = watch
         live.is_closed_loop = place is not None and video is None and camera is None
         armed = sim if arm is None else arm
-        if not armed and buses:
+        if not armed and any(lane.task.buses for lane in prepared.plan.lanes):
             log.warning("not armed: nothing will move. Say arm=True (--arm) when it may.")
         line = None
         if tick is None and sys.stderr.isatty():
             from haihe.pipelines.status import StatusLine
 
             tick = line = StatusLine()
+        if isinstance(recorder, RingRecorder):
+            recorder.watch(executor.assembly)
+            incidents = Incidents(recorder)
+            tick = incidents.before(tick)
+            stack.enter_context(incidents.on_signal())
+        if metrics is not None:
+            live.metrics = MetricsServer(metrics, live.snapshot)
+            stack.callback(live.metrics.close)
+            log.info("metrics: %s", live.metrics.url)
         try:
-            _run(live, length, armed, tick, tick_s)
+            drive(live, length, armed, tick, tick_s)
         finally:
             if line is not None:
                 line.end()
+        if executor.outcome.hung and isinstance(recorder, RingRecorder):
+            recorder.save(f"it hung at the stop: {', '.join(executor.outcome.hung)}")
         for _, _, exc in executor.outcome.failures:
             raise exc
         if place is not None:
@@ -296,8 +339,19 @@ def run(
             if live.is_closed_loop and recorder is not None:
                 recorder.note("truth", {"names": place.truth_names, "rows": place.truth()})
         if recorder is not None:
-            recorder.note("guard", guard_counts(executor.assembly))
+            recorder.note("guard", {b.role: b.guard_counts for b in live.snapshot().buses})
     return live
+
+
+def _places(
+    place: WorldProcess | None, video: str | Path | None, camera: str | None, warden: bool
+) -> Places:
+    given = {"video": str(video or ""), "camera": str(camera or "")}
+    if place is None:
+        return Places(**given)  # type: ignore[arg-type]
+    ports = {role: str(port) for role, port in place.ports.items()}
+    cameras = {role: str(path) for role, path in place.cameras.items()}
+    return Places(True, ports, cameras, **given, has_wardens=warden)
 
 
 def guard_counts(assembly: Assembly) -> dict[str, dict[str, int]]:
@@ -305,131 +359,15 @@ def guard_counts(assembly: Assembly) -> dict[str, dict[str, int]]:
     return {bus.role: bus.guard_counts() for lane in assembly.lanes for bus in lane.buses}
 
 
-def _close(recorder: Recorder) -> None:
+def _close(recorder: Recorder | RingRecorder) -> None:
     """A loss must be heard of, but not in place of the error that ended the run."""
-    failing = sys.exc_info()[0] is not None
+    error = sys.exc_info()[1]
+    failing = error is not None
+    if failing and isinstance(recorder, RingRecorder) and recorder.size:  # it had begun
+        recorder.save(f"the run failed: {error}")
     try:
         recorder.close()
     except RecordError as exc:
         if not failing:
             raise
         log.error("%s", exc)
-
-
-def _run(
-    live: Live,
-    length: int | None,
-    arm: bool,
-    tick: Callable[[Live], None] | None,
-    tick_s: float,
-) -> None:
-    """Whatever happens, the executor is stopped: with safe actions, threads joined."""
-    executor = live.executor
-    live.outcome = executor.outcome
-    reason = "an error outside the lanes"
-    with _terminate_as_interrupt():
-        try:
-            executor.start(arm=arm)
-            end = executor.started_ns + length if length else None
-            while end is None or now_ns() < end:
-                left = tick_s if end is None else min(tick_s, max(0.0, (end - now_ns()) * 1e-9))
-                if executor.wait(left):
-                    reason = "stop"
-                    break
-                if tick is not None:
-                    tick(live)
-            else:
-                reason = "end of the duration"
-        except KeyboardInterrupt as exc:
-            reason = str(exc) or "Ctrl-C"
-        finally:
-            with _uninterrupted():
-                executor.stop(reason)
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """A second Ctrl-C must not cut the safe actions short: a stop takes a few seconds at most."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, signal.SIG_IGN) for number in signals]
-    try:
-        yield
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does: with safe actions and a whole recording."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt("SIGTERM")
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _live_buses(prepared: Prepared, place: WorldProcess | None) -> dict[str, LiveBus]:
-    buses = {}
-    for role, (device, guard) in prepared.binding.buses(prepared.plan).items():
-        bound = prepared.binding.devices[role]
-        if place is not None and role not in place.ports:
-            raise BoardError(_not_simulated(bound, place.ports))
-        url = place.ports[role] if place is not None else bound.profile.port
-        if not url:
-            raise BoardError(
-                f"{bound.profile.where}: device {role} has no port. Give `port: /dev/...`, or run "
-                "it simulated with --sim."
-            )
-        buses[role] = LiveBus(device, guard, _port_opener(url, bound.baud))
-    return buses
-
-
-def _not_simulated(bound: BoundDevice, known: Iterable[str]) -> str:
-    return (
-        f"{bound.profile.where}: device {bound.role}: the unit's world does not simulate it (it "
-        f"has: {', '.join(known) or 'none'}). Choose a world that does, or leave it out."
-    )
-
-
-def _port_opener(url: str, baud: int) -> Callable[[], Port]:
-    def open_port() -> Port:
-        from haihe.drivers.ports.serial import SerialPort
-
-        return SerialPort(url, baud)
-
-    return open_port
-
-
-def _world_camera(binding: Binding, role: str, path: str) -> Binding:
-    from haihe.drivers.camera.world import SPEC, WorldCameraOptions
-
-    intrinsics = getattr(binding.devices[role].options, "intrinsics", None)
-    return replace_driver(binding, role, SPEC, WorldCameraOptions(path, intrinsics))
-
-
-def _other_camera(
-    binding: Binding, role: str, video: str | Path | None, camera: str | None
-) -> Binding:
-    intrinsics = getattr(binding.devices[role].options, "intrinsics", None)
-    if video is not None:
-        from haihe.drivers.camera.file import SPEC, FileOptions
-
-        return replace_driver(binding, role, SPEC, FileOptions(Path(video), intrinsics=intrinsics))
-    from haihe.drivers.camera.v4l2 import SPEC as V4L2
-    from haihe.drivers.camera.v4l2 import V4l2Options
-
-    old = binding.devices[role].options
-    if not isinstance(old, V4l2Options):
-        old = V4l2Options(intrinsics=intrinsics)
-    return replace_driver(binding, role, V4L2, dataclasses.replace(old, device=str(camera)))

@@ -11,9 +11,9 @@ from haihe.runtime.errors import BoardError, NodeError
 from haihe.runtime.exec.lane import Overrun
 from haihe.runtime.exec.realtime import RealtimeExecutor
 from haihe.runtime.graph import Graph
-from haihe.runtime.plan.chains import chains_of
+from haihe.runtime.plan.chains import chains_of, delayed_by
 from haihe.runtime.plan.model import Plan
-from haihe.runtime.record.recorder import Recorder
+from haihe.runtime.record.sink import Records
 from haihe.runtime.units import format_ns
 
 if TYPE_CHECKING:
@@ -44,19 +44,23 @@ class OverrunWatch:
         self,
         graph: Graph,
         plan: Plan,
-        recorder: Recorder | None,
+        recorder: Records | None,
         budgets: Mapping[str, int],
         *,
         strict: bool,
     ) -> None:
         self._graph, self._recorder, self._is_strict = graph, recorder, strict
-        # every thread of a run shares the interpreter: until the overrunning one is idle again,
-        # no chain has its bound
-        self._voids = [str(chain) for chain in chains_of(plan)]
+        # until the overrunning thread is idle again, no chain has its bound that goes through a
+        # lane which it delays: in one process all of them
+        chains = chains_of(plan)
+        self._voids = {
+            lane: [str(chain) for chain in chains if chain.lanes & delayed]
+            for lane, delayed in delayed_by(plan).items()
+        }
         self._lock = threading.Lock()
         self.worst: dict[str, Overrun] = {}  # by node
         self.executor: RealtimeExecutor | None = None
-        steps = [step for lane in plan.lanes for step in lane.task.steps]
+        steps = [step for lane in plan.lanes for step in lane.task.steps if not step.select]
         free = [step.name for step in steps if not budgets.get(step.name, step.budget_ns)]
         if strict and free:
             log.warning(
@@ -68,7 +72,7 @@ class OverrunWatch:
     def overran(self, overrun: Overrun) -> None:
         """Note one; stop the run if it is strict."""
         if self._recorder is not None:
-            note = {**asdict(overrun), "void": self._voids}
+            note = {**asdict(overrun), "void": self._voids[overrun.lane]}
             self._recorder.note("overrun", note, overrun.t_ns)
         with self._lock:
             worst = self.worst.get(overrun.node)
@@ -76,6 +80,7 @@ class OverrunWatch:
                 self.worst[overrun.node] = overrun
         if self._is_strict and overrun.firing > WARM_FIRINGS and self.executor is not None:
             self._is_strict = False  # it is stopping: one reason is enough
+            void = ", ".join(self._voids[overrun.lane])
             line = self._graph.nodes[overrun.node].line
             self.executor.abort(
                 overrun.lane,
@@ -84,7 +89,7 @@ class OverrunWatch:
                 NodeError(
                     f"{line}: node {overrun.node}: it took {format_ns(overrun.took_ns)} in firing "
                     f"{overrun.firing}, its budget is {format_ns(overrun.budget_ns)}: the bounds "
-                    f"of {', '.join(self._voids)} are void. The actuators were made safe; give it "
+                    f"of {void or 'no chain'} are void. The actuators were made safe; give it "
                     "a larger budget and check again, or run without --strict."
                 ),
             )

@@ -4,8 +4,9 @@ import math
 import sys
 from typing import TextIO
 
-from haihe.pipelines.launch import Live
+from haihe.pipelines.live import Live
 from haihe.runtime.clock import now_ns
+from haihe.runtime.telemetry.snapshot import Snapshot
 
 
 class StatusLine:
@@ -20,28 +21,36 @@ class StatusLine:
 
     def __call__(self, live: Live) -> None:
         """Show the state of a run; called a few times a second."""
-        now = now_ns()
-        seconds = max(1e-3, (now - self._last_ns) * 1e-9)
-        parts = [f"{live.executor.state:5}  {(now - live.executor.started_ns) * 1e-9:5.1f} s"]
-        for lane in live.executor.assembly.lanes:
-            fired = self._since(f"fired {lane.name}", lane.firing)
-            parts.append(f"{lane.name} {fired / seconds:4.0f} Hz")
         error = None
         if live.world is not None and live.is_closed_loop:
             error = live.world.newest().get("error")
+        found = live.snapshot()
+        self._show(self.line(found, error), found.t_ns)
+
+    def line(self, found: Snapshot, error: float | None = None) -> str:
+        """The line of a snapshot, with rates since the last one. error: of tracking, in rad."""
+        seconds = max(1e-3, (found.t_ns - self._last_ns) * 1e-9)
+        self._last_ns = found.t_ns
+        parts = [f"{found.state:5}  {found.elapsed_s:5.1f} s"]
+        for lane in found.lanes:
+            fired = self._since(f"fired {lane.name}", lane.firings)
+            parts.append(f"{lane.name} {fired / seconds:4.0f} Hz")
         if error is not None:
             parts.append(f"error {math.degrees(error):5.2f}°")
-        for lane in live.executor.assembly.lanes:
-            for bus in lane.buses:
-                count = self._since(f"count {bus.role}", bus.first_bytes)
-                total = self._since(f"total {bus.role}", bus.reaction_total_ns)
-                if count:
-                    parts.append(f"{bus.role}: age at first byte {total / count * 1e-6:5.1f} ms")
-        edges = live.executor.assembly.edges
-        dropped, stale = sum(e.overwritten for e in edges), sum(e.stale for e in edges)
+        for bus in found.buses:
+            count = self._since(f"count {bus.role}", bus.first_bytes)
+            total = self._since(f"total {bus.role}", bus.reaction_total_ns)
+            if count:
+                parts.append(f"{bus.role}: age at first byte {total / count * 1e-6:5.1f} ms")
+        dropped = sum(edge.overwritten + edge.refused for edge in found.edges)
+        stale = sum(edge.stale for edge in found.edges)
         parts.append(f"dropped {dropped}  stale {stale}")
-        self._last_ns = now
-        self._show("  ".join(parts), now)
+        for process in found.processes:
+            if process.restarts:
+                parts.append(f"{process.name}: {process.restarts} restarts, {process.state}")
+        if found.recorder is not None and found.recorder.lost:
+            parts.append(f"not recorded {found.recorder.lost}")
+        return "  ".join(parts)
 
     def _since(self, key: str, value: int) -> int:
         before, self._last[key] = self._last.get(key, value), value

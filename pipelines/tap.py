@@ -117,7 +117,8 @@ class _LaneTap:
         for index, (source, unit, number, message, stamp) in enumerate(self.sources):
             if held[number] != self.newest[index]:
                 self.newest[index] = held[number]
-                self.tap.message(source, unit, held[stamp], held[message])
+                if held[number]:  # 0: the lane began anew
+                    self.tap.message(source, unit, held[stamp], held[message])
         for name, number in self.edges:
             stats = self.tap.executor.assembly.edges[number]
             count, total = self.read[number]

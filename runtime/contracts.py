@@ -100,6 +100,26 @@ def frame(name: str) -> Frame:
     return Frame(name)
 
 
+@dataclass(frozen=True)
+class Tunable:
+    """The range of a constant that may change while the graph runs; both ends are allowed."""
+
+    low: float
+    high: float
+
+
+def tunable(low: float, high: float) -> Tunable:
+    """Let a constant change at run time: `gain: Annotated[float, tunable(0.1, 2.0)]`.
+
+    `set("aim", "gain", 0.8)` refuses what is outside; so does the wiring.
+    """
+    if not low <= high:
+        raise ContractError(
+            f"{user_line()}: tunable({low!r}, {high!r}): the first is to be the smaller one."
+        )
+    return Tunable(low, high)
+
+
 class Sometimes:
     """Marks an output that may stay silent: `-> Annotated[Pose, sometimes]`."""
 

@@ -9,14 +9,21 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, TypeVar, cast
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from haihe.runtime import tuning
 from haihe.runtime.errors import WiringError
+from haihe.runtime.graph_parts import DeviceKind as DeviceKind
+from haihe.runtime.graph_parts import DeviceUse as DeviceUse
+from haihe.runtime.graph_parts import Feedback as Feedback
+from haihe.runtime.graph_parts import GoalUse, GroupUse, ProcessUse
+from haihe.runtime.graph_parts import NodeUse as NodeUse
+from haihe.runtime.graph_parts import Policy as Policy
+from haihe.runtime.graph_parts import ThreadUse as ThreadUse
 from haihe.runtime.node import (
     Contract,
     InputPort,
-    OutputPort,
     contract_of,
     current_graph,
     is_node,
@@ -27,74 +34,12 @@ from haihe.runtime.traced import Ref, Traced, inside, user_line
 from haihe.runtime.types import Message
 from haihe.runtime.units import same_unit
 
+if TYPE_CHECKING:
+    from haihe.runtime.modes import Goal, Modes
+
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
-Policy = Literal["priority", "fifo"]
 LANE_MARK = "HAIHE_LANE"  # set in processes that import the user's module only for its nodes
-
-
-@dataclass(frozen=True)
-class DeviceKind:
-    """What every device of a kind offers: state ports, command ports, and how it is cycled.
-
-    stream: it talks unasked (a camera); otherwise a lane cycles it: read, nodes, guard, write.
-    """
-
-    name: str
-    states: dict[str, type[Message]]
-    commands: dict[str, type[Message]] = field(default_factory=dict)
-    stream: bool = False
-
-
-@dataclass
-class DeviceUse:
-    """A device named by its role; the unit profile binds it."""
-
-    role: str
-    kind: DeviceKind
-    line: str
-
-
-@dataclass
-class NodeUse:
-    """One node of the graph."""
-
-    name: str
-    contract: Contract
-    instance: Any  # the dataclass instance, or None for a function
-    inputs: dict[str, Ref]
-    constants: dict[str, Any]
-    outputs: tuple[OutputPort, ...]  # with TypeVars resolved
-    line: str
-
-
-@dataclass
-class Feedback:
-    """A loop in software: the value of the previous firing, `initial` at first."""
-
-    name: str
-    initial: Message
-    source: Ref | None
-    line: str
-
-
-@dataclass
-class ThreadUse:
-    """Lanes that share a thread: the nodes that start them, most urgent first."""
-
-    name: str
-    nodes: tuple[str, ...]
-    policy: Policy
-    line: str
-
-
-@dataclass
-class ProcessUse:
-    """A process of its own for the threads that run these nodes."""
-
-    name: str
-    nodes: tuple[str, ...]
-    line: str
 
 
 class Graph:
@@ -113,12 +58,15 @@ class Graph:
         self.feedbacks: dict[str, Feedback] = {}
         self.threads: dict[str, ThreadUse] = {}
         self.processes: dict[str, ProcessUse] = {}
+        self.groups: dict[str, GroupUse] = {}
+        self.goals: dict[str, GoalUse] = {}
         self.warnings: list[str] = []
         self.origin: dict[str, Any] = {}  # of a pipeline: its name and parameters
         self.file = user_line().rsplit(":", 1)[0]
         self.scope = ""  # of the sub-graph being wired, "left/"; the beginning of its nodes' names
         self.scopes: set[str] = set()  # names of the sub-graphs so far
         self.passed: list[Ref] = []  # what was given to sub-graphs
+        self.active: list[tuple[str, str]] = []  # (group, mode) whose `with` blocks are open
         self._instances: dict[int, str] = {}
         self._next_name: str | None = None
 
@@ -143,6 +91,8 @@ class Graph:
         used = {str(ref) for use in self.nodes.values() for ref in use.inputs.values()}
         used |= {str(ref) for ref in self.commands.values()}
         used |= {str(loop.source) for loop in self.feedbacks.values()}
+        if self.groups or self.goals:
+            used |= importlib.import_module("haihe.runtime.modes").close(self)
         for use in self.nodes.values():
             for port in use.outputs:
                 ref = Ref(use.name, port.name, "node")
@@ -201,7 +151,14 @@ class Graph:
             replace(p, kind=variables.get(p.variable, p.kind), variable="")
             for p in contract.outputs
         )
-        self.nodes[name] = NodeUse(name, contract, instance, inputs, constants, outputs, line)
+        for key, value in constants.items():
+            problem = tuning.out_of_range(contract, key, value)
+            if problem:
+                raise WiringError(f"{line}: node {name}: {problem}. Choose one inside.")
+        modes = tuple(self.active)
+        self.nodes[name] = NodeUse(
+            name, contract, instance, inputs, constants, outputs, line, modes
+        )
         traced = tuple(Traced(self, Ref(name, p.name, "node"), p.kind) for p in outputs)
         return contract.output_tuple(*traced) if contract.output_tuple else traced[0]
 
@@ -229,7 +186,8 @@ class Graph:
         return wanted
 
     def _is_taken(self, name: str) -> bool:
-        return name in self.nodes or name in self.devices or name in self.feedbacks
+        kinds: tuple[Iterable[str], ...] = (self.nodes, self.devices, self.feedbacks, self.goals)
+        return any(name in kind for kind in kinds)
 
     def _check_name(self, name: str, line: str, whole: str = "") -> None:
         if not name.replace("-", "").replace("_", "").isalnum():
@@ -372,6 +330,20 @@ class Graph:
             nodes.append(node)
         return nodes
 
+    def modes(self, name: str, initial: str) -> "Modes":
+        """A group of modes, of which one is active at a time, `initial` at first; see
+        runtime/modes.py."""
+        from haihe.runtime.modes import Modes
+
+        return Modes(self, name, initial)
+
+    def goal(self, name: str, kind: type[M], timeout: str) -> "Goal[M]":
+        """Something that can be asked for while the graph runs, one at a time, with a `kind` of
+        message; it has failed when it takes longer than `timeout`."""
+        from haihe.runtime.modes import Goal
+
+        return Goal(self, name, kind, timeout)
+
     def use_device(self, role: str, kind: DeviceKind) -> DeviceUse:
         """Name a device by role; a role has one kind."""
         line = user_line()
@@ -381,8 +353,9 @@ class Graph:
                 f"{line}: device {role!r} is a {known.kind.name} already ({known.line}), not a "
                 f"{kind.name}. Choose another role."
             )
-        if role in self.nodes or role in self.feedbacks:
-            raise WiringError(f"{line}: {role!r} is a node already. Choose another role.")
+        if known is None and self._is_taken(role):
+            what = "goal" if role in self.goals else "node"
+            raise WiringError(f"{line}: {role!r} is a {what} already. Choose another role.")
         self._check_name(role, line)
         if known is None:
             known = self.devices[role] = DeviceUse(role, kind, line)
@@ -409,11 +382,9 @@ class Graph:
                 f"{line}: {role}.{port}: {ref} belongs to another graph. Wire nodes and devices of "
                 "one `with Graph` block."
             )
-        if ref.source == "feedback":
-            raise WiringError(
-                f"{line}: {role}.{port}: {ref} is the value of the last tick. Connect a node's "
-                "output."
-            )
+        if ref.source in ("feedback", "goal"):
+            what = "the value of the last tick" if ref.source == "feedback" else "a goal's request"
+            raise WiringError(f"{line}: {role}.{port}: {ref} is {what}. Connect a node's output.")
         if not issubclass(kind, wanted):
             raise WiringError(
                 f"{line}: edge {ref} -> {role}.{port}: {ref} gives {kind.__name__}, {port} wants "

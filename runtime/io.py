@@ -5,12 +5,13 @@ sent a `Reply` (the bytes that came, with stamps). It never touches a port and n
 clock, so the same device runs on a port, on an emulator in virtual time, and in replay.
 """
 
-from collections.abc import Generator
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Generator
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import msgspec
+from numpy.typing import NDArray
 
-from haihe.runtime.guard import Decision
+from haihe.runtime.guard import Decision, JointRule
 from haihe.runtime.types import Message
 
 
@@ -95,8 +96,30 @@ class BusDevice(Protocol):
         ...
 
 
+@runtime_checkable
+class Guardable(Protocol):
+    """A bus device whose safe actions can be prepared as bytes: a warden sends them when its owner
+    is dead, without an answer, to a device of which nothing is known."""
+
+    @property
+    def longest_frame(self) -> int:
+        """Bytes of the longest frame that it ever sends: that much padding ends a cut one."""
+        ...
+
+    def safe_frames(self, decision: Decision, rules: tuple[JointRule, ...]) -> bytes:
+        """All that brings each joint to `decision`: FREE torque off, DRIVE to the position, no
+        faster than the joint's slew as far as the device can. Pure; at most 4088 bytes."""
+        ...
+
+
+# (shape, dtype) -> a writable array in shared memory; None: there is no place, use one of your own
+Allocate = Callable[[tuple[int, ...], Any], NDArray[Any] | None]
+
+
 class StreamDevice(Protocol):
-    """A device that talks unasked (a camera): it gets a reader thread."""
+    """A device that talks unasked (a camera): it gets a reader thread. One whose messages hold
+    large arrays may have an attribute `allocate`: Allocate | None, set before `read` where another
+    process reads them: an array made by it crosses without a copy."""
 
     def open(self) -> None:
         """Acquire it. Raises DeviceError."""

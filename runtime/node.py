@@ -5,108 +5,30 @@ The decorator gives back the same static type, so type checkers see the plain ca
 """
 
 import dataclasses
-import enum
 import functools
-import inspect
 import sys
 import threading
 import types as _types
 from collections.abc import Callable
-from typing import (
-    Annotated,
-    Any,
-    ParamSpec,
-    Protocol,
-    TypeVar,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-    overload,
-)
+from typing import Any, ParamSpec, Protocol, TypeVar, get_args, overload
 
-from haihe.runtime.contracts import Age, Aligned, Fifo, Frame, Fresh, Rng, Sometimes, Tick
 from haihe.runtime.errors import ContractError
+from haihe.runtime.node_contract import MAX_OUTPUTS as MAX_OUTPUTS
+from haihe.runtime.node_contract import Contract as Contract
+from haihe.runtime.node_contract import Inject as Inject
+from haihe.runtime.node_contract import InputPort as InputPort
+from haihe.runtime.node_contract import OnError, Options, read_contract
+from haihe.runtime.node_contract import OutputPort as OutputPort
+from haihe.runtime.node_contract import hints_of as hints_of
+from haihe.runtime.node_contract import read_hint as read_hint
 from haihe.runtime.traced import user_line
 from haihe.runtime.types import Message
-from haihe.runtime.units import Unit, duration_ns
+from haihe.runtime.units import duration_ns
 
-MAX_OUTPUTS = 13  # a bit each in the u16 of a firing's record
 P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C")
 F = TypeVar("F", bound="Callable[..., Message | tuple[Any, ...]]")
-
-
-class Inject(enum.Enum):
-    """Parameters that the plan fills in."""
-
-    TICK = "dt"
-    AGE = "age"
-    RNG = "rng"
-
-
-@dataclasses.dataclass(frozen=True)
-class InputPort:
-    """One input of a node: its message type and contract."""
-
-    name: str
-    kind: type[Message]
-    optional: bool = False
-    fresh: Fresh | None = None
-    unit: Unit | None = None
-    variable: str = ""  # the TypeVar's name for a generic node
-    frame: str = ""
-    fifo: int = 0  # places; 0: latest wins
-    aligned: Aligned | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class OutputPort:
-    """One output of a node."""
-
-    name: str
-    kind: type[Message]
-    sometimes: bool = False
-    unit: Unit | None = None
-    variable: str = ""
-    frame: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class Contract:
-    """Everything a plan needs to know of a node."""
-
-    target: str  # "module:qualname", how another process finds it
-    function: Callable[..., Any]  # the undecorated function or `__call__`
-    is_class: bool
-    inputs: tuple[InputPort, ...]
-    outputs: tuple[OutputPort, ...]
-    output_tuple: type[Any] | None  # the NamedTuple of several outputs
-    injected: tuple[tuple[str, Inject, str], ...]  # parameter, kind, input it is about
-    constants: tuple[str, ...]
-    every_ns: int | None
-    on: str | None
-    deadline_ns: int | None
-    budget_ns: int | None
-    held_ns: int | None
-    recorded: bool
-    line: str
-
-    def input(self, name: str) -> InputPort:
-        """The input of that name."""
-        return next(port for port in self.inputs if port.name == name)
-
-
-@dataclasses.dataclass
-class _Options:
-    every: str | None = None
-    on: str | None = None
-    deadline: str | None = None
-    budget: str | None = None
-    held: str | None = None
-    recorded: bool = False
-    contract: Contract | None = None
 
 
 class _Decorator(Protocol):
@@ -135,6 +57,8 @@ def node(
     budget: str | None = None,
     held: str | None = None,
     recorded: bool = False,
+    on_error: OnError = "stop",
+    blocking: bool = False,
 ) -> _Decorator: ...
 def node(f: Any = None, /, **options: Any) -> Any:
     """Make a node of a function, or of a dataclass with `__call__`.
@@ -144,8 +68,17 @@ def node(f: Any = None, /, **options: Any) -> Any:
     time. held: of it, holding the interpreter (default: as measured, else all of it; numpy, OpenCV
     and inference let go of it). recorded: decision replay takes its output from the recording
     (models).
+    on_error: what follows when it raises. `stop`: safe actions, and the run ends with the error.
+    `skip`: no output in this firing. `restart`: the same, and its state begins anew (one with
+    open() is closed and opened). Each is counted; all but the first are logged once a second.
+    blocking: it waits for something slow (HTTP, a database): it gets a lane and a thread of its
+    own, and is `recorded`.
     """
-    settings = _Options(**options)
+    settings = Options(**options)
+    if settings.on_error not in get_args(OnError):
+        raise ContractError(
+            f"{user_line()}: node(on_error={settings.on_error!r}): say stop, skip or restart."
+        )
     if settings.every and settings.on:
         raise ContractError(
             f"node(every={settings.every!r}, on={settings.on!r}): a node has one trigger. "
@@ -163,7 +96,7 @@ def node(f: Any = None, /, **options: Any) -> Any:
     return _decorate(f, settings)
 
 
-def _decorate(f: Any, settings: _Options) -> Any:
+def _decorate(f: Any, settings: Options) -> Any:
     if not isinstance(f, type):
 
         @functools.wraps(f)
@@ -282,9 +215,9 @@ def contract_of(target: Any) -> Contract:
     owner: Any = target
     if not isinstance(target, type | _types.FunctionType):
         owner = type(target)
-    settings: _Options = owner.__haihe_node__
+    settings: Options = owner.__haihe_node__
     if settings.contract is None or settings.contract.target != target_name(owner):
-        settings.contract = _read_contract(owner, settings)
+        settings.contract = read_contract(owner, settings, target_name(owner))
     return settings.contract
 
 
@@ -299,189 +232,3 @@ def target_name(owner: Any) -> str:
         elif getattr(main, "__file__", None):
             module = str(main.__file__).rsplit("/", 1)[-1].removesuffix(".py")
     return f"{module}:{owner.__qualname__}"
-
-
-def _read_contract(owner: Any, settings: _Options) -> Contract:
-    is_class = isinstance(owner, type)
-    function = inspect.unwrap(owner.__call__ if is_class else owner)
-    target = target_name(owner)
-    where = f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}: node {target}"
-    if is_class:
-        _check_class(owner, where)
-    hints = hints_of(function, where)
-    inputs: list[InputPort] = []
-    injected: list[tuple[str, Inject, str]] = []
-    constants: list[str] = []
-    parameters = list(inspect.signature(function).parameters.values())[1 if is_class else 0 :]
-    for parameter in parameters:
-        name = parameter.name
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise ContractError(f"{where}: parameter {name}: a node has no *args or **kwargs.")
-        if name not in hints:
-            raise ContractError(f"{where}: parameter {name} has no type. Annotate it.")
-        kind, metadata, optional, variable = read_hint(hints[name])
-        if kind is Tick or kind is Rng or kind is Age:
-            if parameter.default is parameter.empty:
-                raise ContractError(
-                    f"{where}: parameter {name} is filled in by the plan: give it a default "
-                    f"({'TICK' if kind is Tick else 'RNG' if kind is Rng else 'age_of(...)'})."
-                )
-            if kind is Age:
-                injected.append((name, Inject.AGE, parameter.default.of))
-            else:
-                injected.append((name, Inject.TICK if kind is Tick else Inject.RNG, ""))
-        elif isinstance(kind, type) and issubclass(kind, Message):
-            freshness = _meta(metadata, Fresh)
-            if freshness and freshness.on_stale == "call" and not optional:
-                raise ContractError(
-                    f'{where}: input {name}: on_stale="call" gives None when stale. Write '
-                    f"{kind.__name__} | None."
-                )
-            queue = _meta(metadata, Fifo)
-            near = _meta(metadata, Aligned)
-            if queue is not None and near is not None:
-                raise ContractError(
-                    f"{where}: input {name}: fifo() is for the input that triggers the node, "
-                    "aligned() for the others. Keep one of the two."
-                )
-            inputs.append(
-                InputPort(
-                    name,
-                    kind,
-                    optional,
-                    freshness,
-                    _meta(metadata, Unit),
-                    variable,
-                    _frame_of(metadata),
-                    queue.places if queue else 0,
-                    near,
-                )
-            )
-        else:
-            constants.append(name)
-    if is_class:
-        fields = {f.name for f in dataclasses.fields(owner)}
-        twice = [name for name in constants if name in fields]
-        if twice:
-            raise ContractError(
-                f"{where}: {', '.join(twice)} is a field and a parameter of __call__. Keep one."
-            )
-    names = {port.name for port in inputs}
-    for name, _, about in injected:
-        if about and about not in names:
-            raise ContractError(
-                f"{where}: parameter {name}: age_of({about!r}) names no input. Inputs: "
-                f"{', '.join(sorted(names)) or 'none'}."
-            )
-    if settings.on is not None and settings.on not in names:
-        raise ContractError(
-            f"{where}: on={settings.on!r} names no input. Inputs: "
-            f"{', '.join(sorted(names)) or 'none'}."
-        )
-    output_tuple, outputs = _read_outputs(hints.get("return"), where)
-    return Contract(
-        target=target,
-        function=function,
-        is_class=is_class,
-        inputs=tuple(inputs),
-        outputs=outputs,
-        output_tuple=output_tuple,
-        injected=tuple(injected),
-        constants=tuple(constants),
-        every_ns=duration_ns(settings.every, "every") if settings.every else None,
-        on=settings.on,
-        deadline_ns=duration_ns(settings.deadline, "deadline") if settings.deadline else None,
-        budget_ns=duration_ns(settings.budget, "budget") if settings.budget else None,
-        held_ns=duration_ns(settings.held, "held") if settings.held else None,
-        recorded=settings.recorded,
-        line=where.split(": ")[0],
-    )
-
-
-def _check_class(owner: type, where: str) -> None:
-    if not dataclasses.is_dataclass(owner):
-        raise ContractError(f"{where}: a node class is a dataclass. Put @dataclass above it.")
-    if owner.__dict__.get("__haihe_undecorated__", False):
-        raise ContractError(
-            f"{where}: the subclass has a __call__ of its own but no @node. Put @node above it."
-        )
-    private = [f.name for f in dataclasses.fields(owner) if f.name.startswith("_")]
-    if private and owner.__dataclass_params__.frozen:  # type: ignore[attr-defined]
-        raise ContractError(
-            f"{where}: a frozen dataclass cannot keep the state {', '.join(private)}. "
-            "Drop frozen=True."
-        )
-
-
-def hints_of(owner: Any, where: str) -> dict[str, Any]:
-    """The annotations of a function or class, with their metadata. Raises ContractError."""
-    try:
-        return get_type_hints(owner, include_extras=True)
-    except NameError as exc:
-        raise ContractError(
-            f"{where}: the annotation names {exc.name!r}, which is not known at run time. Import "
-            "it at the top of the module, not under TYPE_CHECKING or inside a function."
-        ) from exc
-
-
-def read_hint(hint: Any) -> tuple[Any, tuple[Any, ...], bool, str]:
-    """(type, metadata, optional, name of the TypeVar or "")."""
-    metadata: tuple[Any, ...] = ()
-    optional = False
-    variable = ""
-    for _ in range(4):  # Annotated, Optional and TypeVar in any nesting
-        if get_origin(hint) is Annotated:
-            metadata += tuple(hint.__metadata__)
-            hint = hint.__origin__
-        elif get_origin(hint) in (Union, _types.UnionType) and type(None) in get_args(hint):
-            rest = [a for a in get_args(hint) if a is not type(None)]
-            hint, optional = (rest[0] if len(rest) == 1 else hint), True
-        elif isinstance(hint, TypeVar):
-            variable, hint = hint.__name__, hint.__bound__ or object
-    return hint, metadata, optional, variable
-
-
-def _read_outputs(hint: Any, where: str) -> tuple[type[Any] | None, tuple[OutputPort, ...]]:
-    if hint is None or hint is type(None):
-        raise ContractError(
-            f"{where}: no return type. A node returns a Message, or a NamedTuple of them."
-        )
-    kind, metadata, optional, variable = read_hint(hint)
-    if isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields"):
-        fields = hints_of(kind, where)
-        if len(kind._fields) > MAX_OUTPUTS:
-            raise ContractError(
-                f"{where}: {len(kind._fields)} outputs, at most {MAX_OUTPUTS} fit a record. Split "
-                "the node, or put several values into one message."
-            )
-        ports = tuple(_read_output(name, fields[name], where) for name in kind._fields)
-        return kind, ports
-    return None, (_output("out", kind, metadata, optional, variable, where),)
-
-
-def _read_output(name: str, hint: Any, where: str) -> OutputPort:
-    kind, metadata, optional, variable = read_hint(hint)
-    return _output(name, kind, metadata, optional, variable, where)
-
-
-def _output(
-    name: str, kind: Any, metadata: tuple[Any, ...], optional: bool, variable: str, where: str
-) -> OutputPort:
-    if not (isinstance(kind, type) and issubclass(kind, Message)):
-        raise ContractError(
-            f"{where}: output {name} is {getattr(kind, '__name__', kind)}, not a Message. Return "
-            "a Message, or a NamedTuple whose fields are Messages."
-        )
-    may_be_silent = optional or any(isinstance(m, Sometimes) for m in metadata)
-    return OutputPort(
-        name, kind, may_be_silent, _meta(metadata, Unit), variable, _frame_of(metadata)
-    )
-
-
-def _meta(metadata: tuple[Any, ...], kind: type[R]) -> R | None:
-    return next((m for m in metadata if isinstance(m, kind)), None)
-
-
-def _frame_of(metadata: tuple[Any, ...]) -> str:
-    found = _meta(metadata, Frame)
-    return found.name if found else ""

@@ -211,4 +211,7 @@ def _consumed(graph: Graph) -> list[Ref]:
     refs = [ref for use in graph.nodes.values() for ref in use.inputs.values()]
     refs += graph.commands.values()
     refs += [loop.source for loop in graph.feedbacks.values() if loop.source is not None]
+    modes = [mode for group in graph.groups.values() for mode in group.modes.values()]
+    refs += [ref for mode in modes for ref in (mode.enter, mode.leave) if ref is not None]
+    refs += [goal.status for goal in graph.goals.values() if goal.status is not None]
     return refs + graph.passed

@@ -188,7 +188,35 @@ class Reading(Message):
     quality: str = "good"
 
 
-def _encode_array(value: Any) -> Any:
+class Condition(Message):
+    """Whether something is so: what a mode's entry and exit are decided by.
+
+    reason: why, or why not; for people, as in `refused: the neck is not at rest`.
+    """
+
+    holds: bool
+    reason: str = ""
+
+
+class GoalStatus(Message):
+    """How far a goal has got: `running`, `succeeded` or `failed`; progress 0..1; text for people.
+
+    Raises ValueError for another state or progress.
+    """
+
+    state: str
+    progress: float = 0.0
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        if self.state not in ("running", "succeeded", "failed"):
+            raise ValueError(f"GoalStatus({self.state!r}): say running, succeeded or failed.")
+        if not 0.0 <= self.progress <= 1.0:
+            raise ValueError(f"GoalStatus: progress {self.progress!r} is not within 0..1.")
+
+
+def encode_array(value: Any) -> Any:
+    """An array as (dtype, shape, bytes), a numpy scalar as a number. Raises TypeError."""
     if isinstance(value, np.ndarray):
         if value.dtype.hasobject or value.dtype.names:
             raise TypeError(f"a message holds an array of {value.dtype}: arrays hold plain numbers")
@@ -203,7 +231,7 @@ def _decode_array(kind: Any, value: Any) -> Any:
     return np.frombuffer(data, dtype=np.dtype(dtype)).reshape(shape)
 
 
-_encoder = msgspec.msgpack.Encoder(enc_hook=_encode_array)
+_encoder = msgspec.msgpack.Encoder(enc_hook=encode_array)
 _decoders: dict[type, msgspec.msgpack.Decoder[Any]] = {}
 
 

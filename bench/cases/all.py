@@ -7,7 +7,19 @@ from importlib.metadata import version
 
 from haihe.runtime.record.recorder import environment
 
-CASES = ("cold_start", "timer", "chain", "throughput", "follow", "live", "ages")
+CASES = (
+    "cold_start",
+    "timer",
+    "chain",
+    "throughput",
+    "follow",
+    "live",
+    "ages",
+    "wakeup",
+    "many",
+    "warden",
+    "links",
+)
 
 
 def main() -> None:

@@ -65,9 +65,13 @@ def taken(image: Image) -> Image:
     return image
 
 
+_ends: list[int] = []  # of each frame's way through the graph
+
+
 @node
 def count(parts: Detections) -> Reading:
     """The end of the graph."""
+    _ends.append(now_ns())
     return Reading(float(len(parts)))
 
 
@@ -90,15 +94,14 @@ def graph(model: str, frames: int) -> float:
     with Graph("throughput") as wired:
         count(detector(model)(taken(camera("front").image)))
     _device = Preloaded(frames)
+    _ends.clear()
     executor = RealtimeExecutor(wired, make_plan(wired, {}), {}, {"front": _device})
     executor.start(arm=False)
     while not executor.wait(1.0):
         pass
-    lane = executor.assembly.lanes[0]
-    seconds = (now_ns() - executor.started_ns) * 1e-9
     executor.stop("done")
-    assert lane.firing == frames
-    return frames / seconds
+    assert len(_ends) == frames
+    return (frames - 1) / ((_ends[-1] - _ends[0]) * 1e-9)
 
 
 def main() -> None:
@@ -112,7 +115,7 @@ def main() -> None:
             f"{model}: bare {statistics.median(plain):.0f} frames/s, graph "
             f"{100 * statistics.median(ratios):.0f} % of it "
             f"({100 * min(ratios):.0f} to {100 * max(ratios):.0f} %), {ROUNDS} rounds of {FRAMES} "
-            "frames, one thread (target 90 %)"
+            "frames, one thread (target 95 %)"
         )
 
 

@@ -173,6 +173,14 @@ class _Chain(Reasons):
             trigger = evidence.step(node).trigger
             self.add(t, f"{node} not triggered: no {trigger}{again}")
             self._why_no_newer(lane, row, trigger)
+        elif outcome == "off":
+            modes = " and ".join(" of ".join(m[::-1]) for m in evidence.step(node).modes)
+            self.add(t, f"{node} off: it is called in mode {modes} only{again}")
+        elif evidence.step(node).select:
+            self.add(t, f"{node} had nothing to take over{again}")
+            for _, edge in evidence.inputs(evidence.step(node)):
+                if evidence.outcome(lane, row, edge.source.split(".")[0]) != "off":
+                    self._why_no_newer(lane, row, edge.source)
         elif columns.end[row] > now:
             self.add(t, f"{node} under way from then on, up to {evidence.at(columns.end[row])}")
             self.slow_nodes(columns, row)

@@ -60,9 +60,15 @@ def descend(
     if depth > DEEPEST:
         found.append(Origin(depth + 1, "", source, 0, "its descent goes on, not followed"))
         return
-    for name, edge in evidence.inputs(evidence.step(owner)):
+    step = evidence.step(owner)
+    inputs = list(evidence.inputs(step))
+    if step.select:  # the first that was published
+        inputs = [(n, e) for n, e in inputs if home.fired(e.source)[r]][:1]
+    for name, edge in inputs:
         if edge.kind == "loop":
             text = f"remembers {edge.fed_by} of an earlier firing"
             found.append(Origin(depth + 1, name, edge.source, 0, text))
+        elif edge.kind == "goal":
+            found.append(Origin(depth + 1, name, edge.source, 0, "asked for from outside"))
         else:
             descend(evidence, found, made.lane, r, edge.source, name, depth + 1)

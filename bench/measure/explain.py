@@ -153,7 +153,8 @@ def _ages(evidence: Evidence, name: str, row: int) -> list[Age]:
         outcome = evidence.outcome(name, row, step.name)
         for port, edge in evidence.inputs(step):
             seen = evidence.lineage.samples(name, edge.source)
-            if edge.kind == "loop" or outcome == "not triggered" or not seen.origin[row]:
+            is_asked = outcome not in ("not triggered", "off") and not step.select
+            if edge.kind == "loop" or not is_asked or not seen.origin[row]:
                 continue
             age = int(lane.clock[row] - seen.origin[row])
             found.append(Age(f"{step.name}.{port} ({edge.source})", age, edge.fresh_ns))

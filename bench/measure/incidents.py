@@ -15,7 +15,7 @@ from haihe.bench.measure.evidence import Evidence, span
 from haihe.bench.measure.firings import Bools, LaneColumns
 from haihe.bench.measure.witness import GuardHistory, GuardStep
 from haihe.runtime.guard import GuardState
-from haihe.runtime.plan.codegen import CALLED, NOT_TRIGGERED, OUTCOMES, RAISED
+from haihe.runtime.plan.codegen import CALLED, NOT_TRIGGERED, OFF, OUTCOMES, RAISED
 from haihe.runtime.plan.model import EdgePlan, StepPlan
 
 Kind = Literal["safe", "raised", "bus", "overrun", "deadline", "stale"]
@@ -102,10 +102,12 @@ def _late(evidence: Evidence, lane: LaneColumns, step: StepPlan) -> Iterator[Inc
 
 
 def _stale(evidence: Evidence, lane: LaneColumns, step: StepPlan) -> Iterator[Incident]:
+    if step.select:  # of what it takes over, each node is told of
+        return
     outcome = lane.outcomes[step.name]
-    asked = outcome != NOT_TRIGGERED
+    asked = (outcome != NOT_TRIGGERED) & (outcome != OFF)
     for port, edge in evidence.inputs(step):
-        if edge.kind == "loop":
+        if edge.kind in ("loop", "goal"):
             continue
         yield from _input(evidence, lane, asked, edge, f"{step.name}.{port}")
         if edge.kind == "aligned" and "unaligned" in OUTCOMES:

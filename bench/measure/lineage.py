@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from haihe.bench.measure.firings import I64, Bools, LaneColumns, lane_columns, lane_of
-from haihe.runtime.plan.codegen import NOT_TRIGGERED
+from haihe.runtime.plan.codegen import NOT_TRIGGERED, OFF
 from haihe.runtime.plan.model import EdgePlan, Plan, StepPlan
 from haihe.runtime.record.recording import Recording
 
@@ -67,7 +67,9 @@ class Lineage:
         """A source as the nodes of a lane read it."""
         key = (lane, source)
         if key not in self._made:
-            if key in self._under_way:  # two lanes that feed each other: not followed further
+            is_goal = any(goal.request == source for goal in self.plan.goals)
+            # two lanes that feed each other: not followed further; a request is from outside
+            if is_goal or key in self._under_way:
                 zeros = np.zeros(len(self.lanes[lane]), np.int64)
                 return Samples(zeros, zeros, zeros)
             self._under_way.add(key)
@@ -104,6 +106,8 @@ class Lineage:
     def _origin(self, lane: str, step: StepPlan) -> I64:
         """The oldest counted input of a step in each firing; the clock if none is counted."""
         clock = self.lanes[lane].clock
+        if step.select:
+            return self._selected(lane, step)
         oldest, unknown = np.full(len(clock), np.iinfo(np.int64).max), np.zeros(len(clock), bool)
         counted = 0
         for _, number in step.inputs:
@@ -124,6 +128,15 @@ class Lineage:
         oldest[unknown] = 0
         return oldest
 
+    def _selected(self, lane: str, step: StepPlan) -> I64:
+        """The origin of what a select takes over: of the first input published in the firing."""
+        found = np.zeros(len(self.lanes[lane].clock), np.int64)
+        for _, number in reversed(step.inputs):
+            source = self.plan.edges[number].source
+            fired = self.lanes[lane].fired(source)
+            found[fired] = self.samples(lane, source).origin[fired]
+        return found
+
     def edges(self) -> list[EdgeFigures]:
         """All edges in the plan's order; a loop has no counters."""
         figures = []
@@ -132,8 +145,11 @@ class Lineage:
             columns = self.lanes[lane]
             run = np.ones(len(columns), bool)
             if node:
-                run = columns.outcomes[node] != NOT_TRIGGERED
-            if edge.kind == "loop":
+                run = ~np.isin(columns.outcomes[node], (NOT_TRIGGERED, OFF))
+                step = next(s for s in columns.task.steps if s.name == node)
+                if step.select:
+                    run = columns.fired(edge.source)
+            if edge.kind in ("loop", "goal"):  # a request comes from outside
                 figures.append(EdgeFigures(edge, lane, 0, 0, 0, 0, 0, np.zeros(0, np.int64)))
                 continue
             seen = self.samples(lane, edge.source)

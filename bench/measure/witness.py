@@ -5,7 +5,6 @@ be wired again. Where it cannot, the guard's state still follows from what is re
 ages of commands, whether states were read); positions and the limits that acted are left out.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from haihe.boards.binding import bind
 from haihe.boards.unit import GuardProfile, UnitFile, unit_from_text
 from haihe.pipelines.load import graph_of_recording
 from haihe.runtime.errors import BoardError, ContractError, HaiheError, RecordError
+from haihe.runtime.exec.bus import BusRunner
 from haihe.runtime.guard import Action, Decision, GuardState, JointRule, SafeAction, reasons
 from haihe.runtime.guard.guard import Guard
 from haihe.runtime.plan.model import BusPlan
@@ -192,10 +192,18 @@ def _from_record(recording: Recording, lineage: Lineage, why: str) -> Account:
     return found
 
 
+class _Nothing:
+    """The device of a guard that is stepped through a record."""
+
+    def snapshot(self) -> tuple[Any, ...]:
+        return ()
+
+
 def _stepped(
     recording: Recording, lineage: Lineage, lane: LaneColumns, bus: BusPlan, profile: GuardProfile
 ) -> GuardHistory:
-    """Step a guard through what is recorded, with zeros for positions: its state hangs on none."""
+    """Step a guard through what is recorded, with zeros for positions: its state hangs on none.
+    Over a switch of modes the bus holds, as in a run."""
     rules = tuple(limits.rule(name) for name, limits in profile.joints.items())
     age = round(profile.command_age * 1e9)
     guard = Guard(rules, age, max(lane.task.every_ns, 1), profile.on_stale == "latch")
@@ -204,15 +212,17 @@ def _stepped(
     made = lineage.samples(lane.name, recording.plan.edges[bus.command_edge].source).made
     was_read = lane.buses[bus.role].was_read
     row = 0
-    acts: dict[str, Callable[[], bool]] = {
-        "arm": guard.arm, "disarm": guard.disarm, "reset": guard.reset,
-    }  # fmt: skip
+    nothing: Any = _Nothing()
+    runner = BusRunner(bus.role, nothing, guard, [])
+    active = {group.name: group.initial for group in recording.plan.groups}
     for record in recording.lanes[lane.name]:
         for event in record.events:
-            if event[0] == "trip":
-                guard.trip(str(event[1]))
-            elif event[0] in acts:
-                acts[event[0]]()
+            if event[0] in ("arm", "disarm", "trip", "reset"):
+                runner.apply(event)
+            elif event[0] == "mode" and active.get(event[1]) != event[2]:
+                active[event[1]] = event[2]
+                if event[1] in bus.held_by:
+                    runner.hold(is_lasting=tuple(event[1:]) in bus.idle)
         is_stop = record.kind == STOP
         if record.kind == FIRING:
             t, stamp, is_known = int(lane.end[row]), int(made[row]), bool(was_read[row])
@@ -222,7 +232,8 @@ def _stepped(
         else:
             continue
         measured = zeros if is_known else None
-        decision = guard.step(t, zeros if stamp else None, stamp, measured)
+        command, stamp = runner.command_at(t, zeros if stamp else None, stamp)
+        decision = guard.step(t, command, stamp, measured)
         flags = tuple(flag for flag in reasons(decision.flags) if flag in WITHOUT_POSITIONS)
         history.steps.append(GuardStep(t, decision.state, flags, guard.reason, is_stop=is_stop))
     return history

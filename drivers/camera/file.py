@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from haihe.drivers.device import DriverSpec, StreamTiming
 from haihe.runtime.clock import now_ns, sleep_until
 from haihe.runtime.errors import DeviceError
+from haihe.runtime.io import Allocate
 from haihe.runtime.types import Image, Intrinsics
 
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
@@ -49,6 +52,8 @@ class FileCamera:
         self.late = 0  # frames that were due and not read in time
         self.first_ns = 0
         self.period_ns = 0
+        self.allocate: Allocate | None = None
+        self._shape: tuple[int, ...] = ()  # of the last picture
         self._capture: Any = None
         self._paths: list[Path] = []
         self._index = 0
@@ -141,13 +146,17 @@ class FileCamera:
             if not self._capture.grab():
                 break
             self._position += 1
-        ok, data = self._capture.read()
+        place = None  # a picture that is made smaller afterwards is not the one that crosses
+        if self.allocate is not None and self._shape and self.options.size is None:
+            place = self.allocate(self._shape, np.uint8)
+        ok, data = self._capture.read(place)
         self._position += 1
         if not ok and self.options.loop and index:
             self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
-            ok, data = self._capture.read()
+            ok, data = self._capture.read(place)
         if not ok:
             raise EOFError
+        self._shape = data.shape
         return data
 
     def close(self) -> None:

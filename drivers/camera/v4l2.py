@@ -10,9 +10,12 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from haihe.drivers.device import DriverSpec, StreamTiming
 from haihe.runtime.clock import SECOND, now_ns, sleep
 from haihe.runtime.errors import DeviceError
+from haihe.runtime.io import Allocate
 from haihe.runtime.types import Image, Intrinsics
 
 
@@ -59,6 +62,8 @@ class V4l2Camera:
     def __init__(self, options: V4l2Options) -> None:
         self.options = options
         self.failures = 0
+        self.allocate: Allocate | None = None
+        self._shape: tuple[int, ...] = ()  # of the last picture
         self._capture: Any = None
         self._is_closed = False
         self._lock = threading.Lock()
@@ -102,10 +107,14 @@ class V4l2Camera:
             kernel = round(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
             if 0 <= stamp - kernel < SECOND:
                 stamp = kernel
-            ok, data = self._capture.retrieve()
+            place = None
+            if self.allocate is not None and self._shape:
+                place = self.allocate(self._shape, np.uint8)
+            ok, data = self._capture.retrieve(*(() if place is None else (place,)))
             if not ok:
                 self.failures += 1
                 return None
+            self._shape = data.shape
         return Image(data, self.options.intrinsics), stamp
 
     def _reopen(self) -> None:

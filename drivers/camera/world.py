@@ -17,6 +17,7 @@ import numpy as np
 
 from haihe.drivers.device import DriverSpec
 from haihe.runtime.errors import DeviceError
+from haihe.runtime.io import Allocate
 from haihe.runtime.types import U8, Image, Intrinsics
 
 HEAD = struct.Struct("<IqHHHHH6d")
@@ -44,6 +45,7 @@ class WorldCamera:
     def __init__(self, options: WorldCameraOptions) -> None:
         self.options = options
         self.lost = 0
+        self.allocate: Allocate | None = None
         self._socket: socket.socket | None = None
         self._head = bytearray()
         self._next = 0
@@ -75,8 +77,10 @@ class WorldCamera:
                 self._head += part
             index, capture_ns, *rest = HEAD.unpack(self._head)
             self._head.clear()
-            shape, lens = rest[:3], rest[3:]
-            data = np.empty(shape, np.uint8)
+            shape, lens = tuple(rest[:3]), rest[3:]
+            data = self.allocate(shape, np.uint8) if self.allocate is not None else None
+            if data is None:
+                data = np.empty(shape, np.uint8)
             view = memoryview(data.reshape(-1).data)
             connection.settimeout(REST_S)
             while view:

@@ -82,6 +82,15 @@ class VirtualPort:
             t_done_ns = deadline_ns
         return Reply(bytes([byte for _, byte in taken]), t_ns, t_done_ns)
 
+    def cut(self, exchange: Exchange, t_ns: int, end_ns: int) -> None:
+        """An exchange begun at `t_ns` whose owner dies at `end_ns`: the bytes that have not left
+        by then never do, and nobody waits for an answer."""
+        left = min(len(exchange.tx), max(0, end_ns - t_ns) // self._byte_ns)
+        if self.state == "open" and left:
+            self.stats["tx_bytes"] += left
+            self.emulator.receive(exchange.tx[:left], t_ns + left * self._byte_ns)
+        self._pending.clear()
+
     def close(self) -> None:
         """Release the port; safe to call twice."""
         self.state = "closed"

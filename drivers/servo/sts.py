@@ -36,12 +36,14 @@ from haihe.drivers.servo.sts_registers import (
     TORQUE_AT,
     WRITE,
     signed,
+    slowest,
     sync_read,
     sync_write,
     ticks_of,
+    ticks_per_s,
 )
 from haihe.runtime.errors import BoardError, DeviceError
-from haihe.runtime.guard import Action, Decision
+from haihe.runtime.guard import Action, Decision, JointRule
 from haihe.runtime.io import Exchange, Reply, Transaction
 from haihe.runtime.types import JointState, Message
 
@@ -52,6 +54,8 @@ TRIES = 3  # of each question while setting up
 REPEATS = 3  # firings in a row that carry torque and the full goal: a sync write has no answer
 LOST_AFTER = 5  # reads in a row without an answer, then a joint is asked only now and then
 ASK_EVERY = 16
+_DRIVE, _FREE = Action.DRIVE, Action.FREE  # an attribute of an enum class is slow
+_FULL = struct.Struct("<BBHHH")  # of one joint: id, acceleration, goal, time, speed
 _WIRE = {"return_delay": 0, "operating_mode": 0}  # EEPROM that reading and driving rely on
 
 
@@ -143,6 +147,8 @@ class StsGroup:
         self._age = [0] * count  # firings since the joint's action changed, up to REPEATS
         self._silent = [0] * count  # reads in a row without an answer
         self._turn = 0
+        self._limited_by: tuple[JointRule, ...] = ()  # the rules that _limits is made from
+        self._limits: list[tuple[int, int, int]] = []
         unknown = [math.nan] * count
         self._values = [list(unknown) for _ in range(5)]  # as in JointState, last known
 
@@ -216,6 +222,28 @@ class StsGroup:
         """The bytes of `decision` for servos of which nothing is known: full goal, then torque."""
         return self._frames(decision, [0] * len(self.ids))
 
+    @property
+    def longest_frame(self) -> int:
+        """Of the sync write of acceleration, goal, time and speed to all joints."""
+        return OVERHEAD + 2 + 8 * len(self.ids)
+
+    def safe_frames(self, decision: Decision, rules: tuple[JointRule, ...]) -> bytes:
+        """As `frames_for`, but no joint is faster than its slew (and its rate, where it has one):
+        the servo moves there by itself, and nobody corrects it."""
+        if rules is not self._limited_by:
+            self._limited_by, self._limits = rules, self._limits_of(rules)
+        full = torque = b""
+        for i, action in enumerate(decision.actions):
+            servo_id, acceleration, speed = self._limits[i]
+            if action == _DRIVE:
+                ticks = min(max(self._ticks(i, decision), 0), TICKS_PER_TURN - 1)
+                full += _FULL.pack(servo_id, acceleration, ticks, 0, speed)
+                torque += bytes((servo_id, 1))
+            elif action == _FREE:
+                torque += bytes((servo_id, 0))
+        tx = sync_write(ACCELERATION_AT, 7, full) if full else b""
+        return tx + sync_write(TORQUE_AT, 1, torque) if torque else tx
+
     def snapshot(self) -> StsState:
         """All that the next bytes and states depend on, for keyframes."""
         return StsState(
@@ -243,7 +271,7 @@ class StsGroup:
             if action == Action.FREE:
                 torque += bytes((joint.id, 0))
                 continue
-            ticks = ticks_of(decision.positions[i], joint.zero, joint.direction)
+            ticks = self._ticks(i, decision)
             if not 0 <= ticks < TICKS_PER_TURN:
                 self.counters["clamped"] += 1
                 ticks = min(max(ticks, 0), TICKS_PER_TURN - 1)
@@ -259,6 +287,21 @@ class StsGroup:
         if torque:
             tx += sync_write(TORQUE_AT, 1, torque)
         return tx
+
+    def _ticks(self, index: int, decision: Decision) -> int:
+        joint = self.options.joints[index]
+        return ticks_of(decision.positions[index], joint.zero, joint.direction)
+
+    def _limits_of(self, rules: tuple[JointRule, ...]) -> list[tuple[int, int, int]]:
+        """Per joint: its id, and acceleration and speed as the registers hold them."""
+        limits = []
+        for servo_id, rule in zip(self.ids, rules, strict=True):
+            acceleration = self.options.acceleration
+            if rule.rate:
+                acceleration = slowest(ticks_per_s(rule.rate) // 100, acceleration, 254)
+            speed = slowest(ticks_per_s(rule.slew), self.options.speed, 32767)
+            limits.append((servo_id, acceleration, speed))
+        return limits
 
     def _take(self, reply: Reply, rx_size: int) -> list[bool]:
         counters = self.counters

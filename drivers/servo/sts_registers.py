@@ -93,6 +93,17 @@ def ticks_of(urad: int, zero: int, direction: int) -> int:
     return zero + (direction if urad >= 0 else -direction) * nearest
 
 
+def ticks_per_s(urad_per_s: int) -> int:
+    """Micro-radians per second as whole ticks per second, never faster."""
+    return urad_per_s * 4_096_000 // 6_283_185_307
+
+
+def slowest(wanted: int, set_to: int, most: int) -> int:
+    """The lower of two limits of which 0 in the second is none, as a register holds it: 1..most (a
+    0 there means no limit)."""
+    return max(1, min(wanted, set_to or most, most))
+
+
 def sync_read(address: int, size: int, ids: Sequence[int]) -> bytes:
     """The request that every id in turn answers with `size` bytes."""
     return encode(BROADCAST, SYNC_READ, bytes((address, size, *ids)))

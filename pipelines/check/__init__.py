@@ -28,7 +28,7 @@ def budgets_of(prepared: "Prepared") -> dict[str, int]:
     """
     from haihe.boards.measured import all_costs
 
-    steps = [step for lane in prepared.plan.lanes for step in lane.task.steps]
+    steps = [s for lane in prepared.plan.lanes for s in lane.task.steps if not s.select]
     known = {step.name: step.budget_ns for step in steps if step.budget_ns}
     if len(known) < len(steps) and next(all_costs(), None) is not None:
         from haihe.pipelines.check.budgets import node_budgets

@@ -61,6 +61,9 @@ def node_budgets(
     found: dict[str, Budget] = {}
     for lane in prepared.plan.lanes:
         for step in lane.task.steps:
+            if step.select:
+                found[step.name] = Budget(step.name, 0, "measured", "calls nothing")
+                continue
             use = prepared.graph.nodes[step.name]
             limit = declared.get(step.name, step.budget_ns)
             told = use.contract.held_ns

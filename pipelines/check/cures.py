@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 import msgspec
 
+from haihe.pipelines.check.flow import Flow
+from haihe.pipelines.check.hops import MAIN
 from haihe.pipelines.check.judge import Case, chains, ms_up, promises
 from haihe.pipelines.check.report import ChainReport, Cure, Headroom, Promise
-from haihe.pipelines.check.timing_of import bound
+from haihe.pipelines.check.timing_of import bound, threads_of, with_hops, work
+from haihe.runtime.plan.model import Plan, ThreadPlan
 from haihe.runtime.plan.timing import LaneTiming, ThreadTiming, Timing
 
 STEP_NS = 100_000  # what is searched for is told in 0.1 ms
@@ -16,6 +19,7 @@ MOST = 4  # headroom is not looked for above so many times a budget
 WORTH = 0.10  # a cure that mends nothing must shorten an age by so much
 EFFORT = 6_000  # analyses times the square of the lanes, which is how their time grows
 LEAST = 6
+MOST_PROCESSES = 2
 
 
 @dataclass
@@ -30,6 +34,15 @@ class Changes:
         self.analyses += 1
         bounds = bound(timing, self.case.flow)
         return msgspec.structs.replace(self.case, timing=timing, bounds=bounds)
+
+    def with_plan(self, plan: Plan) -> Case:
+        """The case with its threads in other processes, analysed."""
+        self.analyses += 1
+        assert self.case.timing is not None
+        flow, timing = Flow(plan), with_hops(self.case.timing, plan, self.case.plan)
+        return msgspec.structs.replace(
+            self.case, plan=plan, flow=flow, timing=timing, bounds=bound(timing, flow)
+        )
 
     @property
     def is_enough(self) -> bool:
@@ -46,18 +59,19 @@ def _lane(timing: Timing, name: str, change: Callable[[LaneTiming], LaneTiming])
 def _budget(case: Case, node: str, ns: int) -> Timing:
     """The timing with another budget of one node; it holds the interpreter for the same share."""
     assert case.timing is not None
-    old = case.budgets[node]
-    was = old.ns or 1
-    held = old.held_ns * ns // was
+    old, plan = case.budgets[node], case.flow.lane_of[node]
+    held = old.held_ns * ns // (old.ns or 1)
+    other = msgspec.structs.replace(old, ns=ns, held_ns=held)
+    before, after = work(plan, case.budgets), work(plan, {**case.budgets, node: other})
 
     def change(lane: LaneTiming) -> LaneTiming:
         return msgspec.structs.replace(
             lane,
-            worst_ns=max(1, lane.worst_ns + ns - was),
-            held_ns=lane.held_ns + held - old.held_ns,
+            worst_ns=max(1, lane.worst_ns + after[0] - before[0]),
+            held_ns=lane.held_ns + after[1] - before[1],
         )
 
-    return _lane(case.timing, case.flow.lane_of[node].name, change)
+    return _lane(case.timing, plan.name, change)
 
 
 def _heaviest(case: Case, chain: ChainReport) -> str:
@@ -124,7 +138,7 @@ def _period(timing: Timing, lane: str) -> int:
 @dataclass(frozen=True)
 class _Try:
     change: str
-    timing: Timing
+    to: Timing | Plan
     is_tempting: bool = True  # it looks as if it helped
 
 
@@ -137,7 +151,8 @@ def cures(changes: Changes, chain: ChainReport | None, given: list[Promise]) -> 
     for attempt in _tries(case, chain):
         if changes.is_enough:
             break
-        after = changes.with_timing(attempt.timing)
+        to = attempt.to
+        after = changes.with_plan(to) if isinstance(to, Plan) else changes.with_timing(to)
         outcome = promises(after)
         still = [promise for promise in outcome if not promise.verdict.is_well]
         then = _same(chains(after, outcome), chain) if chain is not None else None
@@ -193,6 +208,7 @@ def _tries(case: Case, chain: ChainReport | None) -> Iterator[_Try]:
             yield _Try(
                 f"a thread of its own for {case.biggest(lane)}", _alone(timing, thread, lane)
             )
+    yield from _processes(case)
     if chain is None:
         return
     lanes = dict.fromkeys(case.flow.lane_of[n].name for n in chain.path if n in case.flow.lane_of)
@@ -230,6 +246,34 @@ def _alone(timing: Timing, thread: ThreadTiming, lane: str) -> Timing:
     ]
     own = ThreadTiming(f"{lane}'s own", (lane,), process=thread.process)
     return msgspec.structs.replace(timing, threads=(*threads, own))
+
+
+def _processes(case: Case) -> Iterator[_Try]:
+    """A process of its own for the threads that hold the interpreter longest, of those that share
+    one; without its buses, which stay where they are."""
+    threads, timing = threads_of(case.plan), case.timing
+    assert timing is not None
+    held = {t.name: sum(timing.lane(name).held_ns for name in t.lanes) for t in threads}
+    beside = [t for t in threads if sum(t.process == o.process for o in threads) > 1]
+    most = 1 if len(beside) == 2 else MOST_PROCESSES  # of two, either is both
+    beside = [t for t in beside if held[t.name]]
+    for thread in sorted(beside, key=lambda t: -held[t.name])[:most]:
+        taken = {*case.plan.processes, MAIN}
+        node = case.biggest(thread.name)
+        free = next(n for n in (node, thread.name, f"{thread.name}-lane") if n not in taken)
+        own = msgspec.structs.replace(thread, process=free.replace("/", "-"))
+        moved = tuple(own if t is thread else t for t in threads)
+        plan = msgspec.structs.replace(case.plan, threads=moved)
+        yield _Try(_said(case, thread, node, own.process), plan, False)
+
+
+def _said(case: Case, thread: ThreadPlan, node: str, process: str) -> str:
+    """How the process is written: in the graph, or for a thread without nodes in the profile."""
+    if node not in case.graph.nodes:
+        return f"processes: {{{process}: {{threads: [{thread.name}]}}}} in the unit profile"
+    if case.graph.file.endswith((".yaml", ".yml")):
+        return f"processes: {{{process}: {{nodes: [{node}]}}}} in the graph"
+    return f'g.process("{process}", "{node}")'
 
 
 def _longer_fresh(failing: list[Promise]) -> Iterator[Cure]:

@@ -3,6 +3,7 @@
 from haihe.boards.compute_profile import ComputeProfile
 from haihe.pipelines.check.finding import ORDER, Finding, Severity
 from haihe.pipelines.check.links import link_findings
+from haihe.pipelines.check.processes import process_findings
 from haihe.pipelines.check.resources import (
     backend_findings,
     board_findings,
@@ -33,6 +34,7 @@ def findings(prepared: Prepared, profile: ComputeProfile | None) -> list[Finding
         found += memory_findings(prepared, manifests, board)
     found += port_findings(prepared, board)
     found += link_findings(prepared)
+    found += process_findings(prepared)
     found += smell_findings(prepared)
     found += actuator_findings(prepared)
     return sorted(found, key=lambda finding: ORDER[finding.severity])

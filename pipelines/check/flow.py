@@ -2,6 +2,7 @@
 
 from collections import deque
 
+from haihe.pipelines.check.hops import hops_of
 from haihe.runtime.plan.model import LanePlan, Plan
 
 
@@ -11,6 +12,8 @@ class Flow:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self.hops = hops_of(plan)
+        self.hop_names = {hop.name: hop for hop in self.hops.values()}
         self.lane_of: dict[str, LanePlan] = {}
         self.before: dict[str, list[str]] = {}  # node -> nodes, streams and bus states
         self.after: dict[str, list[str]] = {}
@@ -19,7 +22,7 @@ class Flow:
             for step in lane.task.steps:
                 self.lane_of[step.name] = lane
                 edges = [plan.edges[number] for _, number in step.inputs]
-                edges = [edge for edge in edges if edge.kind not in ("loop", "aligned")]
+                edges = [edge for edge in edges if edge.kind not in ("loop", "aligned", "goal")]
                 coming = [edge for edge in edges if edge.ages] or edges
                 self.before[step.name] = [self.owner(edge.source) for edge in coming]
         for node, writers in self.before.items():
@@ -34,6 +37,24 @@ class Flow:
     def owner(self, source: str) -> str:
         """The node, the stream's role or the bus state that a source is of."""
         return source if source in self.states else source.split(".")[0]
+
+    def seen(self, owner: str, lane: LanePlan) -> str:
+        """What a lane reads of an owner, as the analysis calls it: its hop, if it is in another
+        process."""
+        hop = self.hops.get((owner, self.plan.process_of(lane.name)))
+        return hop.name if hop is not None else owner
+
+    def lanes_behind(self, owner: str) -> set[str]:
+        """The lanes that data goes through on its way to a node or bus state, its own included."""
+        found, todo, lanes = {owner}, [owner], set()
+        while todo:
+            name = todo.pop()
+            lane = self.lane_of.get(name) or self.states.get(name)
+            lanes |= {lane.name} if lane is not None else set()
+            more = set(self.before.get(name, ())) - found
+            found |= more
+            todo += more
+        return lanes
 
     def origins(self, name: str) -> frozenset[str]:
         """The streams and bus states whose data reaches a node."""

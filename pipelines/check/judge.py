@@ -1,34 +1,37 @@
 """From bounds to verdicts: every contract of a plan with its bound, and the chains."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 
 import msgspec
 
-from haihe.pipelines.check.finding import some
 from haihe.pipelines.check.flow import Flow
+from haihe.pipelines.check.hops import process_name
 from haihe.pipelines.check.report import Budget, ChainReport, Part, Promise, Verdict, weakest
-from haihe.pipelines.check.timing_of import threads_of
+from haihe.pipelines.check.timing_of import threads_of, work
 from haihe.runtime.graph import Graph
 from haihe.runtime.plan.model import EdgePlan, LanePlan, Plan
 from haihe.runtime.plan.timing import Bounds, ChainBound, Term, Timing
 
 INTERPRETER = "interpreter"
-UNMEASURED = "which nobody measured"
 
 
 class Case(msgspec.Struct, frozen=True):
-    """What is judged. base: the verdict of a contract that holds. timing, bounds: None where a
-    budget is missing, `missing` says of what."""
+    """What is judged. words: by lane, the verdict of a contract that holds. timing, bounds: None
+    where a budget is missing, `missing` says of what."""
 
     graph: Graph
     plan: Plan
     flow: Flow
     budgets: Mapping[str, Budget]
-    base: Verdict
+    words: Mapping[str, Verdict]
     timing: Timing | None
     bounds: Bounds | None
     missing: str = ""
+
+    def word(self, lanes: Iterable[str]) -> Verdict:
+        """Of what holds and rests on these lanes."""
+        return weakest([verdict for name, verdict in self.words.items() if name in set(lanes)])
 
     def biggest(self, lane: str) -> str:
         """The node of a lane, or of a thread's lanes, that takes longest."""
@@ -36,46 +39,6 @@ class Case(msgspec.Struct, frozen=True):
         names = thread.lanes if thread is not None else (lane,)
         steps = [s.name for one in self.plan.lanes if one.name in names for s in one.task.steps]
         return max(steps, key=lambda name: self.budgets[name].ns or 0, default=lane)
-
-
-def base_verdict(
-    plan: Plan, budgets: Mapping[str, Budget], cores: int, fast_core: int = 1
-) -> tuple[Verdict, list[str]]:
-    """What a contract that holds is called, and what would make it a stronger word. fast_core: the
-    number of a core to name in an example."""
-    threads = threads_of(plan)
-    reasons, todo = [], []
-    loose = [thread.name for thread in threads if thread.core < 0]
-    meek = [thread.name for thread in threads if thread.rank <= 0]
-    if loose or meek:
-        lacks = ["not pinned"] * bool(loose) + ["no SCHED_FIFO"] * bool(meek)
-        reasons.append(", ".join(lacks))
-        names = list(dict.fromkeys([*loose, *meek]))
-        todo.append(
-            f"give {some(names)} a core and a priority: `threads: {{{names[0]}: {{core: "
-            f"{fast_core}, priority: 50}}}}` in the unit profile"
-        )
-    if cores and len(threads) > cores:
-        reasons.append(f"{len(threads)} threads share {cores} cores")
-    if plan.streams and len(threads) + len(plan.streams) > 2:
-        reasons.append(f"interpreter work of the reader of {some(plan.streams)} is not known")
-    dark = [budget.name for budget in budgets.values() if budget.note.endswith(UNMEASURED)]
-    if dark and len(threads) > 1:
-        todo.append(
-            f"add --measure 5s: how long {some(dark)} holds the interpreter was never measured, so "
-            "all its time is counted"
-        )
-    scaled = [budget.name for budget in budgets.values() if budget.origin == "estimated"]
-    if scaled:
-        todo.append(f"on the board itself: --measure 5s ({some(scaled)}: estimated from elsewhere)")
-    weak = [budget for budget in budgets.values() if budget.weakness]
-    if weak:
-        reasons.append(weak[0].weakness)
-        todo.append(f"measure longer: {some([b.name for b in weak])} ran less than 298 times")
-    if reasons:
-        return Verdict("expected", reasons[0]), todo
-    is_measured = all(budget.origin == "measured" for budget in budgets.values())
-    return Verdict("holds (measured)" if is_measured else "holds (estimated)"), todo
 
 
 # --- contracts --------------------------------------------------------------------------------
@@ -108,7 +71,7 @@ def _deadlines(case: Case, lane: LanePlan) -> Iterator[Promise]:
         ns = None if bound is None else bound - after
         blame = delayer(case, lane)
         problem = _starved(case, lane.name)
-        verdict = _judge(case, ns, step.deadline_ns, blame, problem)
+        verdict = _judge(case, ns, step.deadline_ns, blame, problem, {lane.name})
         yield Promise("deadline", step.name, line, ns, step.deadline_ns, verdict, blame)
 
 
@@ -122,7 +85,7 @@ def _queue(case: Case, lane: LanePlan) -> Promise:
     elif places > lane.task.fifo:
         verdict = Verdict("fails", f"{places} messages may wait, fifo({lane.task.fifo})")
     else:
-        verdict = case.base
+        verdict = case.word({lane.name})
     line = case.graph.nodes[node].line
     return Promise("fifo", node, line, places, lane.task.fifo, verdict)
 
@@ -131,18 +94,22 @@ def _fresh(case: Case, lane: LanePlan, edge: EdgePlan, limit: int) -> Promise:
     node = edge.target.rsplit(".", 1)[0]
     line = case.graph.nodes[node].line
     bound, blame, problem = _age(case, lane, edge)
-    verdict = _judge(case, bound, limit, blame, problem)
+    lanes = {lane.name, *case.flow.lanes_behind(case.flow.owner(edge.source))}
+    verdict = _judge(case, bound, limit, blame, problem, lanes)
     return Promise("fresh", edge.target, line, bound, limit, verdict, blame)
 
 
-def _judge(case: Case, bound: int | None, limit: int, blame: str, problem: str) -> Verdict:
+def _judge(
+    case: Case, bound: int | None, limit: int, blame: str, problem: str, lanes: set[str]
+) -> Verdict:
+    """lanes: those that the bound rests on."""
     if case.bounds is None:
         return Verdict("unbounded", case.missing)
     if bound is None:
         return Verdict("unbounded", problem)
     if bound > limit:
         return Verdict("fails", f"{blame} +{ms_up(bound - limit)} ms")
-    return case.base
+    return case.word(lanes)
 
 
 def ms_up(ns: int) -> str:
@@ -171,10 +138,10 @@ def _age(case: Case, lane: LanePlan, edge: EdgePlan) -> tuple[int | None, str, s
                 None if chain is None or chain.fresh_ns is None else chain.fresh_ns + edge.within_ns
             ]
         elif not reads_at_once:
-            known.append(bounds.published.get((owner, origin)))
+            known.append(bounds.published.get((flow.seen(owner, lane), origin)))
         ages = [age for age in known if age is not None]
         found.append((min(ages, default=None), _blame(case, chain), _problem(case, chain)))
-    found = found or [_made_inside(case, owner)]
+    found = found or [_made_inside(case, owner, lane)]
     return max(found, key=lambda one: float("inf") if one[0] is None else one[0])
 
 
@@ -186,19 +153,23 @@ def _own_state(case: Case, lane: LanePlan) -> int | None:
     elapsed = case.bounds.lanes[lane.name].elapsed_ns
     if elapsed is None:
         return None
-    nodes = sum(case.budgets[step.name].ns or 0 for step in lane.task.steps)
-    return elapsed - nodes - timing.after_ns
+    return elapsed - work(lane, case.budgets)[0] - timing.after_ns
 
 
-def _made_inside(case: Case, node: str) -> tuple[int | None, str, str]:
-    """Made without any input that ages: as old as the firing that made it."""
+def _made_inside(case: Case, node: str, reader: LanePlan) -> tuple[int | None, str, str]:
+    """Made without any input that ages: as old as the firing that made it, and its hop."""
     assert case.bounds is not None
     assert case.timing is not None
     lane = case.timing.lane(case.flow.lane_of[node].name)
     response = case.bounds.lanes[lane.name].response_ns
     if response is None or not lane.period_ns:
         return None, node, _starved(case, lane.name)
-    return max(1, -(-response // lane.period_ns)) * lane.period_ns + response, node, ""
+    age = max(1, -(-response // lane.period_ns)) * lane.period_ns + response
+    hop = case.flow.seen(node, reader)
+    if hop in case.flow.hop_names:
+        took = case.bounds.lanes[hop].response_ns
+        return (None, node, _starved(case, hop)) if took is None else (age + took, node, "")
+    return age, node, ""
 
 
 def _starved(case: Case, lane: str) -> str:
@@ -248,7 +219,8 @@ def _parts(case: Case, chain: ChainBound | None) -> list[Part]:
     """The terms of a chain; what a lane waits for is told apart from what it does."""
     found = []
     for term in chain.terms if chain is not None else ():
-        if term.kind != "response" or case.timing is None or case.bounds is None:
+        is_hop = term.subject in case.flow.hop_names
+        if term.kind != "response" or is_hop or case.timing is None or case.bounds is None:
             found.append(Part(label(case, term), term.ns))
             continue
         lane = case.flow.lane_of[term.subject].name
@@ -266,6 +238,8 @@ def _parts(case: Case, chain: ChainBound | None) -> list[Part]:
 def label(case: Case, term: Term) -> str:
     """A term for people."""
     name = term.subject
+    if name in case.flow.hop_names:
+        return f"hop to {process_name(case.flow.hop_names[name].process)}"
     if term.kind == "frame":
         return "next frame" if name in case.plan.streams else f"next {name}"
     if term.kind == "delivery":
@@ -317,7 +291,7 @@ def _chain(
         bound.oldest_ns if bound is not None else None,
         _parts(case, bound),
         mine,
-        weakest([*verdicts, case.base]),
+        weakest([*verdicts, case.word(case.flow.lanes_behind(end))]),
     )
 
 

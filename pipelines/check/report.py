@@ -72,6 +72,7 @@ class LaneReport(msgspec.Struct, frozen=True):
     worst_ns: int | None
     response_ns: int | None
     load: float | None
+    process: str = "main"
 
 
 class Promise(msgspec.Struct, frozen=True):

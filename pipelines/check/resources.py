@@ -9,6 +9,7 @@ from haihe.boards.compute_profile import Backend, ComputeProfile, all_profiles
 from haihe.models.detector import Detector
 from haihe.models.manifest import Manifest, find_manifest
 from haihe.pipelines.check.finding import Finding, place, some
+from haihe.pipelines.check.processes import process_memory
 from haihe.pipelines.launch import Prepared
 from haihe.runtime import registry
 from haihe.runtime.errors import ModelError
@@ -45,7 +46,7 @@ def core_findings(prepared: Prepared, cores: int) -> Iterator[Finding]:
     """Threads on CPUs that are not there. cores: 0, how many there are is not known."""
     threads = prepared.binding.unit.unit.threads
     for name, profile in threads.items():
-        if cores and profile.core >= cores:
+        if cores and isinstance(profile.core, int) and profile.core >= cores:
             yield Finding(
                 "fails",
                 place(profile.where, "core"),
@@ -124,14 +125,19 @@ def memory_findings(
         takes = MODEL_BASE_MB + MODEL_FACTOR * size
         need += takes
         parts.append(f"{name} {takes:.0f} ({MODEL_BASE_MB} + {MODEL_FACTOR} x {size:.1f} of file)")
+    pictures: dict[str, float] = {}
     for role in prepared.plan.streams:
         options = prepared.binding.devices[role].options
         said = getattr(options, "size", None)
         width, height = said or ASSUMED_SIZE
-        takes = FRAMES * width * height * 3 / MB
+        pictures[role] = width * height * 3 / MB
+        takes = FRAMES * pictures[role]
         need += takes
         assumed = "" if said else ", size assumed"
         parts.append(f"{role} {takes:.0f} ({FRAMES} frames of {width}x{height}{assumed})")
+    for what, takes in process_memory(prepared, pictures.values()):
+        need += takes
+        parts.append(f"{what} {takes:.0f}")
     has = min(profile.memory_gb) * 1000
     if need <= ENOUGH * has:
         return

@@ -4,6 +4,7 @@ import os
 import re
 import textwrap
 
+from haihe.pipelines.check.finding import some
 from haihe.pipelines.check.report import (
     Budget,
     ChainReport,
@@ -63,7 +64,8 @@ def _threads(report: Report) -> str:
     if all(core >= 0 for core in threads.values()):
         cores = ",".join(str(core) for core in sorted(set(threads.values())))
         said += f" on cores {cores}"
-    return said
+    processes = len({lane.process for lane in report.lanes})
+    return said if processes == 1 else f"{said}, {processes} processes"
 
 
 # --- lanes ------------------------------------------------------------------------------------
@@ -89,7 +91,16 @@ def _lanes(report: Report) -> list[str]:
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(placed))
-    return lines + _more(len(report.lanes) - LANES, "lane")
+    return lines + _more(len(report.lanes) - LANES, "lane") + _processes(report)
+
+
+def _processes(report: Report) -> list[str]:
+    """Which lanes run where, if there is more than one process."""
+    lanes: dict[str, list[str]] = {}
+    for lane in report.lanes:
+        lanes.setdefault(lane.process, []).append(lane.name)
+    said = " · ".join(f"{process}: {some(names)}" for process, names in lanes.items())
+    return _wrapped(said, "processes  ", " " * 11) if len(lanes) > 1 else []
 
 
 def _lane(lane: LaneReport, deadlines: dict[str, int], most: int) -> list[list[str]]:

@@ -1,7 +1,8 @@
 """From a plan, its budgets and its devices to the records of the timing analysis.
 
-Today every thread belongs to one process, so all of them share its interpreter. A bus is part of
-the lane that cycles it: read before the nodes, written after their outputs are published.
+Threads of one process share its interpreter; what goes to another process takes a hop (`hops.py`).
+A bus is part of the lane that cycles it: read before the nodes, written after their outputs are
+published.
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from haihe.boards.binding import Binding
 from haihe.drivers.device import StreamTiming
 from haihe.pipelines.check.bus import BusTime
 from haihe.pipelines.check.flow import Flow
+from haihe.pipelines.check.hops import SEND_NS, hop_threads, hops_of, process_name, sends_of
 from haihe.pipelines.check.report import Budget
 from haihe.runtime.plan.ages import ages
 from haihe.runtime.plan.bounds import respond
@@ -25,8 +27,6 @@ from haihe.runtime.plan.timing import (
     ThreadTiming,
     Timing,
 )
-
-PROCESS = "main"
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -118,7 +118,32 @@ def timing_of(
         name = source_name(plan, role)
         streams.append(msgspec.structs.replace(source.timing, name=name))
     lanes = {lane.name: _lane(plan, lane, budgets, buses) for lane in plan.lanes}
-    return Timing(tuple(streams), tuple(_in_order(lanes)), _threads(plan))
+    return with_hops(Timing(tuple(streams), tuple(lanes.values()), ()), plan)
+
+
+def with_hops(timing: Timing, plan: Plan, was: Plan | None = None) -> Timing:
+    """The timing with its threads and hops as the plan has them. was: the plan that the timing has
+    them of now."""
+    hops, sends = hops_of(plan), sends_of(plan)
+    before = sends_of(was) if was is not None else {}
+    states = {bus.state for lane in plan.lanes for bus in lane.task.buses}
+    lanes = {lane.name: timing.lane(lane.name) for lane in plan.lanes}
+    for lane in plan.lanes:
+        ns = (sends[lane.name] - before.get(lane.name, 0)) * SEND_NS
+        old = lanes[lane.name]
+        lanes[lane.name] = msgspec.structs.replace(
+            old, worst_ns=old.worst_ns + ns, held_ns=old.held_ns + ns
+        )
+        source = lane.task.trigger
+        if source:
+            owner = source if source in states else source.split(".")[0]
+            hop = hops.get((owner, plan.process_of(lane.name)))
+            trigger = hop.name if hop is not None else maker(plan, source)
+            lanes[lane.name] = msgspec.structs.replace(lanes[lane.name], trigger=trigger)
+    for hop in hops.values():
+        lanes[hop.name] = hop.timing(maker(plan, hop.sources[0]))
+    threads = (*_threads(plan), *hop_threads(plan))
+    return Timing(timing.sources, tuple(_in_order(lanes)), threads)
 
 
 def bound(timing: Timing, flow: Flow) -> Bounds:
@@ -126,24 +151,30 @@ def bound(timing: Timing, flow: Flow) -> Bounds:
 
     Nodes fused in a lane read and publish at its times, but not each other's data: on the way from
     a fast node to a slow one and back, a lane stands twice, and that is no loop. So the ages are
-    followed from node to node. The states of buses that other lanes sample are further sources:
-    captured after the release of the lane that cycles the bus, published by the end of its job.
+    followed from node to node, and through hops. The states of buses that other lanes sample are
+    further sources: captured after the release of the lane that cycles the bus, published by the
+    end of its job.
     """
     lanes, reaches, sweeps = respond(timing)
     nodes, by_node = [], {}
+    for hop in flow.hops.values():
+        brought = msgspec.structs.replace(timing.lane(hop.name), trigger=hop.owner)
+        nodes.append(brought)
+        by_node[hop.name] = reaches[hop.name]._replace(lane=brought)
     for name, owner in flow.lane_of.items():
         lane = timing.lane(owner.name)
         trigger = ""
         if owner.task.trigger:
-            trigger = flow.owner(owner.task.trigger)
-        reads = tuple(writer for writer in flow.outside[name] if writer != trigger)
+            trigger = flow.seen(flow.owner(owner.task.trigger), owner)
+        seen = [flow.seen(writer, owner) for writer in flow.outside[name]]
+        reads = tuple(writer for writer in seen if writer != trigger)
         node = msgspec.structs.replace(lane, name=name, trigger=trigger, reads=reads)
         nodes.append(node)
         by_node[name] = reaches[owner.name]._replace(lane=node)
     inside = {
         lane: tuple(name for name, owner in flow.lane_of.items() if owner.name == lane)
         for lane in lanes
-    }
+    } | {name: (name,) for name in flow.hop_names}
     threads = tuple(
         msgspec.structs.replace(
             thread, lanes=tuple(n for lane in thread.lanes for n in inside[lane])
@@ -166,23 +197,45 @@ def _states(flow: Flow, lanes: Mapping[str, LaneBound]) -> list[SourceTiming]:
     return found
 
 
+def work(lane: LanePlan, budgets: Mapping[str, Budget]) -> tuple[int, int]:
+    """What the nodes of a lane take in one firing, at most, and of it with the interpreter held.
+
+    Of a group of modes one is active in a firing, so the longest counts; modes inside of modes
+    count as if all were active.
+    """
+    ns = held_ns = 0
+    modes: dict[str, dict[str, tuple[int, int]]] = {}
+    for step in lane.task.steps:
+        budget = budgets[step.name]
+        if not step.modes:
+            ns, held_ns = ns + (budget.ns or 0), held_ns + budget.held_ns
+            continue
+        group, mode = step.modes[0]
+        was, was_held = modes.setdefault(group, {}).get(mode, (0, 0))
+        modes[group][mode] = (was + (budget.ns or 0), was_held + budget.held_ns)
+    for found in modes.values():
+        ns += max(took for took, _ in found.values())
+        held_ns += max(held for _, held in found.values())
+    return ns, held_ns
+
+
 def _lane(
     plan: Plan, lane: LanePlan, budgets: Mapping[str, Budget], buses: Mapping[str, BusTime]
 ) -> LaneTiming:
     task = lane.task
     before = sum(buses[bus.role].read_ns for bus in task.buses)
     after = sum(buses[bus.role].write_ns for bus in task.buses if bus.command_edge >= 0)
-    nodes = [budgets[step.name] for step in task.steps]
+    nodes_ns, held_ns = work(lane, budgets)
     trigger = maker(plan, task.trigger) if task.trigger else ""
     deadlines = [step.deadline_ns for step in task.steps if step.deadline_ns is not None]
     return LaneTiming(
         lane.name,
-        max(1, before + sum(node.ns or 0 for node in nodes) + after),
+        max(1, before + nodes_ns + after),
         0,  # a node that is not called takes no time
         task.every_ns,
         trigger=trigger,
         fifo=task.fifo,
-        held_ns=sum(node.held_ns for node in nodes),
+        held_ns=held_ns,
         after_ns=after,
         deadline_ns=min(deadlines, default=None),
         is_actuator=any(bus.command_edge >= 0 for bus in task.buses),
@@ -193,7 +246,7 @@ def _threads(plan: Plan) -> tuple[ThreadTiming, ...]:
     return tuple(
         ThreadTiming(
             thread.name, thread.lanes, thread.policy,
-            str(thread.core) if thread.core >= 0 else "", thread.rank, PROCESS,
+            str(thread.core) if thread.core >= 0 else "", thread.rank, process_name(thread.process),
         )
         for thread in threads_of(plan)
     )  # fmt: skip

@@ -1,12 +1,15 @@
 """What is odd about a graph and its actuators, though it can be planned."""
 
+import os
 from collections.abc import Iterator
 
+from haihe.boards.unit import GuardProfile
 from haihe.drivers.roles import KINDS
 from haihe.pipelines.check.finding import Finding, place
 from haihe.pipelines.launch import Prepared
 from haihe.runtime import registry
 from haihe.runtime.errors import BoardError
+from haihe.runtime.exec.wardens import WardenSpec
 from haihe.runtime.plan.model import EdgePlan, LanePlan, StepPlan
 from haihe.runtime.units import format_ns
 
@@ -25,7 +28,9 @@ def actuator_findings(prepared: Prepared) -> Iterator[Finding]:
                     "nothing of this run reads or stops it.",
                 )
         elif (role, "command") in graph.commands:
-            if guard is not None and guard.on_host_death == "none":
+            if guard is not None and guard.on_host_death == "warden":
+                yield warden_finding(prepared, role, guard, is_init=os.getpid() == 1)
+            elif guard is not None and guard.on_host_death == "none":
                 yield Finding(
                     "note",
                     place(guard.where, "on_host_death"),
@@ -43,6 +48,30 @@ def actuator_findings(prepared: Prepared) -> Iterator[Finding]:
                 if guard
                 else "",
             )
+
+
+def warden_finding(prepared: Prepared, role: str, guard: GuardProfile, *, is_init: bool) -> Finding:
+    """What the warden of an actuator covers. is_init: this process is PID 1."""
+    lane = next(
+        lane.task for lane in prepared.plan.lanes if any(b.role == role for b in lane.task.buses)
+    )
+    limit = WardenSpec(round(guard.warden * 1e9)).limit(lane.every_ns)
+    where = place(guard.where, "on_host_death")
+    if is_init:
+        return Finding(
+            "warns",
+            where,
+            f"this process is PID 1: its death kills the warden of {role} too, and {role} keeps "
+            "its last goal.",
+            "Run it under an init that is PID 1 instead: docker run --init.",
+        )
+    return Finding(
+        "note",
+        where,
+        f"{role}: when the runtime dies, or its lane gives no sign for {format_ns(limit)}, a "
+        "warden kills it and sends the safe actions. Not covered: power loss, a hung kernel, a "
+        "runtime that is PID 1 of a container.",
+    )
 
 
 def _is_actuator(driver: str) -> bool:

@@ -84,11 +84,13 @@ class LaneFrame(msgspec.Struct, frozen=True):
 
 
 class ThreadFrame(msgspec.Struct, frozen=True):
-    """A thread with its lanes. facts: its policy, core and rank, where they are said."""
+    """A thread with its lanes. facts: its process, policy, core and rank, where they are said.
+    process: "" is the main one."""
 
     name: str
     facts: tuple[str, ...]
     lanes: tuple[LaneFrame, ...]
+    process: str = ""
 
 
 class Drawing(msgspec.Struct, frozen=True):
@@ -134,7 +136,7 @@ class _Drawer:
         lanes = {lane.name: self._lane(lane) for lane in self.plan.lanes}
         threads = []
         for thread in self.plan.threads:
-            facts = []
+            facts = [f"process {thread.process}"] if thread.process else []
             if len(thread.lanes) > 1:
                 between = " before " if thread.policy == "priority" else ", "
                 order = "" if thread.policy == "priority" else "first come, first run: "
@@ -144,7 +146,7 @@ class _Drawer:
             if thread.rank:
                 facts.append(f"rank {thread.rank}")
             frames = tuple(lanes[name] for name in thread.lanes)
-            threads.append(ThreadFrame(thread.name, tuple(facts), frames))
+            threads.append(ThreadFrame(thread.name, tuple(facts), frames, thread.process))
         unit = f"unit {self.binding.unit.unit.unit} · " if self.binding else ""
         verdict = f" · {self.numbers.verdict}" if self.numbers.verdict else ""
         subtitle = f"{unit}plan {self.plan.hash[:12]}{verdict}"
@@ -192,7 +194,10 @@ class _Drawer:
             facts.append(f"budget {format_ns(step.budget_ns)}")
         if step.deadline_ns:
             facts.append(f"deadline {format_ns(step.deadline_ns)}")
-        inputs = tuple(self._input(port, self.plan.edges[i]) for port, i in step.inputs)
+        edges = [(port, self.plan.edges[i]) for port, i in step.inputs]
+        facts += [f"asked: {edge.source}" for _, edge in edges if edge.kind == "goal"]
+        facts += [f"in {group}: {mode}" for group, mode in step.modes]
+        inputs = tuple(self._input(port, edge) for port, edge in edges if edge.kind != "goal")
         number = self.numbers.nodes.get(step.name)
         return Box(step.name, "node", step.name, tuple(facts), inputs, lane, number)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from haihe.pipelines.draw.drawing import Box, Drawing, How, Input, LaneFrame
+from haihe.pipelines.draw.drawing import Box, Drawing, How, Input, LaneFrame, ThreadFrame
 
 ARROWS: dict[How, str] = {
     "triggers": "==>",
@@ -20,13 +20,15 @@ def mermaid(drawing: Drawing) -> str:
     ids = {box.key: f"b{number}" for number, box in enumerate(drawing.boxes())}
     lines = ["flowchart LR"]
     lines += [f"  {_box(box, ids)}" for box in drawing.streams]
-    for number, thread in enumerate(drawing.threads):
-        alone = len(thread.lanes) == 1
-        if not alone:
-            lines.append(f'  subgraph t{number}["{_escape(f"thread {thread.name}")}"]')
-        for lane in thread.lanes:
-            lines += _lane(lane, ids, f"l{len(lines)}", "  " if alone else "    ")
-        if not alone:
+    processes = dict.fromkeys(thread.process for thread in drawing.threads)
+    for process in processes:
+        indent = "    " if process else "  "
+        if process:
+            lines.append(f'  subgraph p{len(lines)}["{_escape(f"process {process}")}"]')
+        for number, thread in enumerate(drawing.threads):
+            if thread.process == process:
+                lines += _thread(thread, ids, number, len(lines), indent)
+        if process:
             lines.append("  end")
     lines += [
         f"  {ids[edge.box]} {_arrow(edge)} {ids[box.key]}"
@@ -34,6 +36,18 @@ def mermaid(drawing: Drawing) -> str:
         for edge in box.inputs
     ]
     return "\n".join(lines)
+
+
+def _thread(
+    thread: ThreadFrame, ids: dict[str, str], number: int, line: int, indent: str
+) -> list[str]:
+    """line: how many come before, which makes names."""
+    if len(thread.lanes) == 1:
+        return list(_lane(thread.lanes[0], ids, f"l{line}", indent))
+    lines = [f'{indent}subgraph t{number}["{_escape(f"thread {thread.name}")}"]']
+    for lane in thread.lanes:
+        lines += _lane(lane, ids, f"l{line + len(lines)}", indent + "  ")
+    return [*lines, f"{indent}end"]
 
 
 def _lane(lane: LaneFrame, ids: dict[str, str], key: str, indent: str) -> Iterator[str]:

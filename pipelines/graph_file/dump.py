@@ -9,6 +9,10 @@ from haihe.pipelines.graph_file.nodes import annotations, check_fresh, node_text
 from haihe.pipelines.graph_file.writer import Tree, block, scalar, tree
 from haihe.runtime.errors import HaiheError, PlanError
 from haihe.runtime.graph import Graph, NodeUse
+from haihe.runtime.graph_parts import GoalUse, GroupUse
+from haihe.runtime.node import target_name
+
+LADDER = ("misses", "heat", "load", "battery", "settle", "hold")
 
 
 def dump_graph(graph: Graph) -> str:
@@ -20,9 +24,12 @@ def dump_graph(graph: Graph) -> str:
     sections: dict[str, dict[str, Tree]] = {
         "devices": {},
         "feedback": {},
+        "goals": {scalar(name): _goal(goal) for name, goal in graph.goals.items()},
+        "modes": {scalar(name): _group(group) for name, group in graph.groups.items()},
         "nodes": {scalar(name): _node(use) for name, use in graph.nodes.items()},
         "commands": {},
         "threads": {},
+        "processes": {},
     }
     for role, device in graph.devices.items():
         if KINDS.get(device.kind.name) is not device.kind:
@@ -44,9 +51,12 @@ def dump_graph(graph: Graph) -> str:
     for thread in graph.threads.values():
         lanes: list[Tree] = [scalar(name) for name in thread.nodes]
         sections["threads"][scalar(thread.name)] = {"lanes": lanes, "policy": thread.policy}
+    for process in graph.processes.values():
+        nodes: list[Tree] = [scalar(name) for name in process.nodes]
+        sections["processes"][scalar(process.name)] = {"nodes": nodes}
     lines = [f"graph: {scalar(graph.name)}"]
     for section, entries in sections.items():
-        if section == "nodes" or section == "feedback":
+        if section in ("nodes", "feedback", "modes", "goals"):
             lines += [f"{section}:"] if entries else []
             lines += [f"  {key}:{block(item, 4, len(key) + 4)}" for key, item in entries.items()]
         elif entries:
@@ -54,7 +64,56 @@ def dump_graph(graph: Graph) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _goal(goal: GoalUse) -> Tree:
+    name = target_name(goal.kind)
+    try:
+        found = find_object(name)
+    except HaiheError as exc:
+        raise PlanError(f"{goal.line}: goal {goal.name}: {exc}") from exc
+    if found is not goal.kind:
+        raise PlanError(
+            f"{goal.line}: goal {goal.name}: {name} is another message by now. Define it at the "
+            "top of a module."
+        )
+    status = scalar(str(goal.status))
+    return {"request": scalar(name), "timeout": scalar(goal.timeout), "report": status}
+
+
+def _group(group: GroupUse) -> Tree:
+    modes: dict[str, Tree] = {}
+    for mode in group.modes.values():
+        written: dict[str, Tree] = {}
+        if mode.enter is not None:
+            written["enter"] = scalar(str(mode.enter))
+        if not mode.auto:
+            written["auto"] = "false"
+        if mode.leave is not None:
+            written |= {"leave": scalar(str(mode.leave)), "then": scalar(mode.then)}
+        elif mode.then != group.initial:
+            written["then"] = scalar(mode.then)
+        if mode.goal:
+            written["goal"] = scalar(mode.goal)
+        if written or mode.name != group.initial:
+            modes[scalar(mode.name)] = written
+    found: dict[str, Tree] = {"initial": scalar(group.initial), "modes": modes}
+    if group.ladder is not None:
+        ladder = group.ladder
+        values = {name: getattr(ladder, name) for name in LADDER if getattr(ladder, name)}
+        order: list[Tree] = [scalar(name) for name in ladder.order]
+        found["ladder"] = {"order": order, **{k: scalar(v) for k, v in values.items()}}
+    return found
+
+
 def _node(use: NodeUse) -> Tree:
+    mode: dict[str, Tree] = {scalar(group): scalar(name) for group, name in use.modes}
+    modes: dict[str, Tree] = {"mode": mode} if mode else {}
+    if use.select:
+        sources: list[Tree] = [scalar(str(ref)) for ref in use.inputs.values()]
+        return {"select": sources, **modes}
+    return {**_call(use), **modes}
+
+
+def _call(use: NodeUse) -> dict[str, Tree]:
     contract, owner = use.contract, type(use.instance)
     text = node_text(use, find_object)
     check_fresh(use)

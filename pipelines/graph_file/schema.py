@@ -61,6 +61,8 @@ def _sections() -> dict[str, Any]:
             "Roles and kinds; the unit profile binds them.",
         ),
         "feedback": _mapping({"$ref": "#/$defs/feedback"}, "Loops: the value of the last firing."),
+        "goals": _mapping({"$ref": "#/$defs/goal"}, "What can be asked for while it runs."),
+        "modes": _mapping({"$ref": "#/$defs/modes"}, "Groups of modes, one of each active."),
         "nodes": _mapping({"$ref": "#/$defs/entry"}, "Nodes, detectors and sub-graphs by name."),
         "commands": {
             "description": "What commands each device: role, or role.port.",
@@ -69,6 +71,9 @@ def _sections() -> dict[str, Any]:
             "additionalProperties": _SOURCE,
         },
         "threads": _mapping({"$ref": "#/$defs/thread"}, "Lanes that share a thread."),
+        "processes": _mapping(
+            {"$ref": "#/$defs/process"}, "Processes of their own, for the threads of some nodes."
+        ),
     }
 
 
@@ -90,9 +95,16 @@ def _definitions() -> dict[str, Any]:
             "graph": _text("A sub-graph: the path of its file."),
             "in": {"description": "Where its inputs come from."} | sources,
             "params": constants,
+            "select": {
+                "description": "Takes over what one of these nodes gave in the firing.",
+                "type": "array",
+                "items": _SOURCE,
+                "minItems": 1,
+            },
+            "mode": _mapping({"type": "string"}, "Its mode, by group: else it is not called."),
         }
     )
-    entry["oneOf"] = [{"required": [key]} for key in ("node", "model", "graph")]
+    entry["oneOf"] = [{"required": [key]} for key in ("node", "model", "graph", "select")]
     entry["allOf"] = [
         {"if": {"required": ["model"]}, "then": {"properties": {"params": _constants(Detector)}}},
         *map(_of_node, short),
@@ -112,8 +124,50 @@ def _definitions() -> dict[str, Any]:
             },
             ["lanes"],
         ),
+        "process": _object(
+            {"nodes": {"type": "array", "items": {"type": "string"}, "minItems": 1}}, ["nodes"]
+        ),
+        "goal": _object(
+            {
+                "request": _message(),
+                "timeout": _text("Such as 10s."),
+                "report": {"description": "The GoalStatus of a node."} | _SOURCE,
+            },
+            ["request", "timeout", "report"],
+        ),
+        "modes": _modes(),
         "entry": entry,
     }
+
+
+def _modes() -> dict[str, Any]:
+    flag = {"anyOf": [{"type": "boolean"}, _use()]}
+    mode = _object(
+        {
+            "enter": {"description": "A Condition to enter it."} | _SOURCE,
+            "auto": {"description": "Entered as soon as it holds (true)."} | flag,
+            "leave": {"description": "A Condition that ends it."} | _SOURCE,
+            "then": _text("The mode after it; else the initial one."),
+            "goal": _text("Active while this goal is."),
+        }
+    )
+    share = {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, _use()]}
+    ladder = _object(
+        {
+            "order": {"type": "array", "items": {"type": "string"}, "minItems": 2},
+            "misses": _text("Of deadlines and budgets: 3 in 1s."),
+            "heat": _text("Of the hottest sensor: 80degc."),
+            "load": {"description": "Of all cores."} | share,
+            "battery": {"description": "Its charge."} | share,
+            "settle": _text("From a step down to the next (1s)."),
+            "hold": _text("All is well for so long before a step up (5s)."),
+        },
+        ["order"],
+    )
+    modes = _mapping(mode, "By name, besides the initial one.")
+    return _object(
+        {"initial": _text("The first mode."), "modes": modes, "ladder": ladder}, ["initial"]
+    )
 
 
 def _is_own(name: str) -> bool:

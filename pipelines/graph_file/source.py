@@ -27,6 +27,54 @@ class NodeEntry:
     graph: Placed | None = None
     inputs: Placed | dict[str, Placed] | None = field(default=None, metadata={"key": "in"})
     params: dict[str, yaml.Node] = field(default_factory=dict)
+    select: tuple[Placed, ...] | None = None
+    mode: dict[str, Placed] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModeEntry:
+    """A mode of a group, as `Modes.mode`."""
+
+    where: Where
+    enter: Placed | None = None
+    leave: Placed | None = None
+    then: str = ""
+    auto: bool = True
+    goal: Placed | None = None
+
+
+@dataclass(frozen=True)
+class LadderEntry:
+    """When a group steps down, as `Modes.ladder`."""
+
+    where: Where
+    order: tuple[str, ...]
+    misses: str = ""
+    heat: str = ""
+    load: float = 0.0
+    battery: float = 0.0
+    settle: str = "1s"
+    hold: str = "5s"
+
+
+@dataclass(frozen=True)
+class GroupEntry:
+    """A group of modes."""
+
+    where: Where
+    initial: str
+    modes: dict[str, ModeEntry] = field(default_factory=dict)
+    ladder: LadderEntry | None = None
+
+
+@dataclass(frozen=True)
+class GoalEntry:
+    """A goal: the message type of its requests, its time, and the source of its status."""
+
+    where: Where
+    request: Placed
+    timeout: str
+    report: Placed
 
 
 @dataclass(frozen=True)
@@ -36,6 +84,14 @@ class ThreadEntry:
     where: Where
     lanes: tuple[Placed, ...]
     policy: Literal["priority", "fifo"] = "priority"
+
+
+@dataclass(frozen=True)
+class ProcessEntry:
+    """A process of its own for the threads of these nodes."""
+
+    where: Where
+    nodes: tuple[Placed, ...]
 
 
 @dataclass(frozen=True)
@@ -59,12 +115,18 @@ class GraphFile:
     outputs: dict[str, Placed] = field(default_factory=dict)
     devices: dict[str, Placed] = field(default_factory=dict)
     feedback: dict[str, FeedbackEntry] = field(default_factory=dict)
+    goals: dict[str, GoalEntry] = field(default_factory=dict)
+    modes: dict[str, GroupEntry] = field(default_factory=dict)
     nodes: dict[str, NodeEntry] = field(default_factory=dict)
     commands: dict[str, Placed] = field(default_factory=dict)
     threads: dict[str, ThreadEntry] = field(default_factory=dict)
+    processes: dict[str, ProcessEntry] = field(default_factory=dict)
 
 
-SECTIONS = ("inputs", "outputs", "devices", "feedback", "nodes", "commands", "threads")
+SECTIONS = (
+    "inputs", "outputs", "devices", "feedback", "goals", "modes", "nodes", "commands", "threads",
+    "processes",
+)  # fmt: skip
 
 
 class Texts:

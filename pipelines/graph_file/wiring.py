@@ -8,6 +8,7 @@ import yaml
 from haihe.drivers.roles import KINDS
 from haihe.models.detector import Detector
 from haihe.pipelines.graph_file.importing import Finder
+from haihe.pipelines.graph_file.modes import ModeWirer
 from haihe.pipelines.graph_file.nodes import fields_of, find_constant, find_node, required
 from haihe.pipelines.graph_file.params import Scope, near, values
 from haihe.pipelines.graph_file.source import (
@@ -22,12 +23,14 @@ from haihe.pipelines.graph_file.source import (
 from haihe.pipelines.graph_file.values import Placed, ValueReader
 from haihe.runtime.errors import HaiheError, PlanError
 from haihe.runtime.graph import DeviceKind, Graph, feedback, named
+from haihe.runtime.modes import select
 from haihe.runtime.node import Contract, contract_of
 from haihe.runtime.traced import Traced, wiring_at
 from haihe.runtime.types import Message
 from haihe.runtime.yaml_config import Where
 
 Given = dict[str, tuple[yaml.Node, str]]  # a parameter's value and where it comes from
+KINDS_OF_ENTRY = ("node", "model", "graph", "select")
 MAX_DEPTH = 20  # of sub-graphs in sub-graphs
 
 
@@ -86,22 +89,35 @@ class Wirer:
             with wiring_at(loop.where.place):
                 value, feeds[name] = feedback(initial, prefix + name)
             self._add(outlets, name, loop.where, f"feedback {name}", {"out": value})
-        self._nodes(graph, file, prefix, outlets)
+        modes = ModeWirer(graph, file, prefix)
+        modes.begin(self._message)
+        for name, goal in modes.goals.items():
+            where = file.goals[name].where
+            self._add(outlets, name, where, f"goal {name}", {"request": goal.request})
+        self._nodes(graph, file, prefix, outlets, modes)
+        modes.end(lambda source: self._value(source, outlets))
         for target, source in file.commands.items():
             self._command(graph, target, source, outlets)
         for name, loop in file.feedback.items():
             with wiring_at(loop.source.where.place):
                 feeds[name](self._value(loop.source, outlets))
         for name, thread in file.threads.items():
-            lanes = []
-            for lane in thread.lanes:
-                if lane.text not in file.nodes or file.nodes[lane.text].graph is not None:
-                    known = [n for n, e in file.nodes.items() if e.graph is None]
-                    self._fail(lane, f"no node {lane.text!r}. {near(lane.text, known)}")
-                lanes.append(prefix + lane.text)
+            lanes = self._node_names(file, prefix, thread.lanes)
             with wiring_at(thread.where.place):
                 graph.thread(name, *lanes, policy=thread.policy)
+        for name, process in file.processes.items():
+            nodes = self._node_names(file, prefix, process.nodes)
+            with wiring_at(process.where.place):
+                graph.process(name, *nodes)
         return {name: self._value(source, outlets) for name, source in file.outputs.items()}
+
+    def _node_names(self, file: GraphFile, prefix: str, named: tuple[Placed, ...]) -> list[str]:
+        """The full names of nodes that a section lists."""
+        known = [name for name, entry in file.nodes.items() if entry.graph is None]
+        for one in named:
+            if one.text not in known:
+                self._fail(one, f"no node {one.text!r}. {near(one.text, known)}")
+        return [prefix + one.text for one in named]
 
     def _initial(self, loop: FeedbackEntry) -> Message:
         reader = ValueReader(loop.where.file, self.find)
@@ -113,7 +129,12 @@ class Wirer:
         return value
 
     def _nodes(
-        self, graph: Graph, file: GraphFile, prefix: str, outlets: dict[str, _Outlet]
+        self,
+        graph: Graph,
+        file: GraphFile,
+        prefix: str,
+        outlets: dict[str, _Outlet],
+        modes: ModeWirer,
     ) -> None:
         """In the order of the file, each after what it takes its inputs from."""
         left = dict(file.nodes)
@@ -139,19 +160,22 @@ class Wirer:
                     "rate."
                 )
             entry = left.pop(ready)
-            ports = self._node(graph, prefix + ready, entry, outlets)
+            with modes.inside(entry):
+                ports = self._node(graph, prefix + ready, entry, outlets)
             self._add(outlets, ready, entry.where, f"node {ready}", ports)
 
     def _node(
         self, graph: Graph, name: str, entry: NodeEntry, outlets: dict[str, _Outlet]
     ) -> dict[str, Any]:
-        kinds = [k for k in ("node", "model", "graph") if getattr(entry, k) is not None]
+        kinds = [k for k in KINDS_OF_ENTRY if getattr(entry, k) is not None]
         if len(kinds) != 1:
             found = " and ".join(kinds)
-            said = f"found {found}. Keep one." if kinds else "write node, model or graph."
+            said = f"found {found}. Keep one." if kinds else "write node, model, graph or select."
             raise PlanError(f"{entry.where}: {said}")
         if entry.graph is not None:
             return self._sub_graph(graph, name, entry, outlets)
+        if entry.select is not None:
+            return self._select(graph, name, entry, outlets)
         reader = ValueReader(entry.where.file, self.find)
         if entry.model is not None:
             owner: Any = Detector
@@ -192,6 +216,19 @@ class Wirer:
         with wiring_at(entry.where.place):
             made: Any = named(name, call)(**inputs, **given)
         return dict(made._asdict()) if contract.output_tuple else {"out": made}
+
+    def _select(
+        self, graph: Graph, name: str, entry: NodeEntry, outlets: dict[str, _Outlet]
+    ) -> dict[str, Any]:
+        if entry.inputs is not None or entry.params:
+            key = "in" if entry.inputs is not None else "params"
+            raise PlanError(
+                f"{entry.where}: a select has no {key!r}. Name its sources in the list."
+            )
+        values = [self._value(source, outlets) for source in entry.select or ()]
+        with wiring_at(entry.where.place):
+            graph._next_name = name
+            return {"out": select(graph, f"select {name}", name, values)}
 
     def _inputs(
         self, entry: NodeEntry, contract: Contract, target: str, outlets: dict[str, _Outlet]
@@ -324,11 +361,16 @@ def _all_sources(file: GraphFile) -> list[Placed]:
     """Everything that a file connects to something."""
     found = [source for entry in file.nodes.values() for source in _sources(entry).values()]
     found += [loop.source for loop in file.feedback.values()]
+    modes = [mode for group in file.modes.values() for mode in group.modes.values()]
+    found += [source for mode in modes for source in (mode.enter, mode.leave) if source]
+    found += [goal.report for goal in file.goals.values()]
     return [*found, *file.commands.values(), *file.outputs.values()]
 
 
 def _sources(entry: NodeEntry) -> dict[str, Placed]:
     """Where each input comes from; the only input of a node may go without its name: ""."""
+    if entry.select is not None:
+        return {f"in_{number + 1}": source for number, source in enumerate(entry.select)}
     if isinstance(entry.inputs, Placed):
         return {"": entry.inputs}
     return dict(entry.inputs or {})

@@ -87,7 +87,7 @@ def _replaced(options: Any, overrides: Mapping[str, Any], world: str) -> Any:
 
 class _CameraServer(threading.Thread):
     """Renders on the frame grid and sends the newest frame; a slow reader loses frames. Nothing is
-    rendered before somebody has connected."""
+    rendered before somebody has connected; one that dies may be followed by another."""
 
     def __init__(self, role: str, camera: SimCamera, path: Path) -> None:
         super().__init__(name=f"camera-{role}", daemon=True)
@@ -97,18 +97,15 @@ class _CameraServer(threading.Thread):
         self.listener.listen(1)
         self.stopping = threading.Event()
         self._newest: tuple[int, int, Image, int] | None = None
-        self._arrived = threading.Event()
+        self._arrived, self._connected = threading.Event(), threading.Event()
 
     def run(self) -> None:
         """Render for ever."""
         # the bus must not wait for pictures: give way to its thread
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
-        try:
-            connection, _ = self.listener.accept()
-        except OSError:
-            return
-        threading.Thread(target=self._send, args=(connection,), daemon=True).start()
+        threading.Thread(target=self._serve, daemon=True).start()
+        self._connected.wait()
         start, index = now_ns() + 20 * MILLISECOND, 0
         while not self.stopping.is_set():
             t = start + self.camera.first_ns + index * self.camera.period_ns
@@ -117,7 +114,8 @@ class _CameraServer(threading.Thread):
                 image, latency = self.camera.capture(index, t)
             except Exception:
                 log.exception("camera %s of the world failed", self.name)
-                connection.close()  # its reader learns of it
+                self.stopping.set()
+                self._arrived.set()  # its reader learns of it
                 return
             if image is not None:
                 self._newest = (index, t, image, t + latency)
@@ -125,13 +123,19 @@ class _CameraServer(threading.Thread):
             behind = (now_ns() - t) // self.camera.period_ns
             index += 1 + max(0, behind)
 
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):  # the listener is closed
+            while not self.stopping.is_set():
+                connection, _ = self.listener.accept()
+                self._connected.set()
+                with connection, contextlib.suppress(OSError):
+                    self._send(connection)
+
     def _send(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
-            while self._arrived.wait():
-                self._arrived.clear()
-                frame = self._newest
-                if frame is None:
-                    continue
+        while self._arrived.wait() and not self.stopping.is_set():
+            self._arrived.clear()
+            frame = self._newest
+            if frame is not None:
                 index, t, image, due = frame
                 sleep_until(due)
                 connection.sendall(pack_head(index, t, image.data, image.camera))

@@ -1,6 +1,7 @@
 """All lanes of a plan, wired: links, counters, node instances, buses."""
 
 import copy
+import logging
 import zlib
 from collections.abc import Callable, Mapping
 from types import MethodType
@@ -8,19 +9,25 @@ from typing import Any
 
 import numpy as np
 
+from haihe.runtime.clock import SECOND
 from haihe.runtime.contracts import SILENT
 from haihe.runtime.errors import HaiheError, NodeError, PlanError, RecordError
 from haihe.runtime.exec.bus import BusRunner, command_units
+from haihe.runtime.exec.goals import GoalRunner
 from haihe.runtime.exec.lane import Lane, Overrun, Sink, Timing
+from haihe.runtime.exec.modes import Decider
 from haihe.runtime.graph import Graph, NodeUse
 from haihe.runtime.guard.guard import Guard
 from haihe.runtime.io import BusDevice
-from haihe.runtime.links.slot import Queue, Recent, Slot
+from haihe.runtime.links.slot import Bounded, Queue, Recent, Slot
+from haihe.runtime.node import state_of
 from haihe.runtime.plan.codegen import Stepping, compile_task
-from haihe.runtime.plan.model import Plan, TaskPlan
-from haihe.runtime.record.format import as_recorded
+from haihe.runtime.plan.model import Plan, StepPlan, TaskPlan
+from haihe.runtime.record.format import Event, as_recorded
 from haihe.runtime.telemetry.stats import EdgeStats, NodeStats
+from haihe.runtime.tuning import checked
 
+log = logging.getLogger(__name__)
 Play = Callable[[Lane, int, NodeUse], Callable[..., Any]]
 NO_LIMIT = 1 << 62
 
@@ -49,6 +56,7 @@ class Assembly:
         make_link = make_link or link_for
         self.edges = [EdgeStats() for _ in plan.edges]
         self.nodes = {name: NodeStats() for name in graph.nodes}
+        self._reported: dict[str, int] = {}  # by node that raised and goes on: when it was said
         self.slots: dict[str, list[Slot]] = {}
         self.lanes = [
             Lane(i, lane, sink)
@@ -70,7 +78,7 @@ class Assembly:
                 into = _edges_into(lane.task)
                 queue.stats = [self.edges[i] for i in into if plan.edges[i].kind == "fifo"]
                 fed = [slot for s in lane.task.publishes for slot in self.slots[s]]
-                lane.outlets = [slot for slot in fed if hasattr(slot, "has_room")]
+                lane.outlets = [slot for slot in fed if isinstance(slot, Bounded)]
 
     def _wire(
         self,
@@ -87,6 +95,7 @@ class Assembly:
         for index, bus in enumerate(lane.task.buses):
             device, guard = buses[bus.role]
             lane.buses.append(BusRunner(bus.role, device, guard, lane.exchanges, index))
+        self._decide(lane)
         lane.rewire = lambda: self._fill(lane, stepping, uses, play, budgets)
         lane.rewire()
 
@@ -101,7 +110,7 @@ class Assembly:
         """New nodes and held values for the compiled task."""
         ids, timing = stepping.ids, lane.timing
         assert timing is not None
-        for filled in (lane.instances, lane.constants, lane.functions):
+        for filled in (lane.instances, lane.states, lane.constants, lane.functions):
             filled.clear()
         env: dict[str, Any] = {
             "clock": timing.clock,
@@ -110,7 +119,8 @@ class Assembly:
             "LOG": lane.log,
             "PACK": stepping.layout.pack,
             "check": lambda index, place, value: check_output(uses[index], place, value),
-            "raised": lambda index, exc: lane.on_raise(lane, uses[index].name, exc),
+            "raised": lambda index, exc: self._raised(lane, index, uses[index], exc),
+            "MODES": lane.modes,
             "overran": lambda index, firing, took: lane.on_overrun(
                 Overrun(timing.now(), lane.name, uses[index].name, firing, took, env[f"O{index}"])
             ),
@@ -125,6 +135,8 @@ class Assembly:
             function = use.contract.function
             call = MethodType(function, instance) if instance is not None else function
             lane.instances.append(instance)
+            state = state_of(use.instance) if use.instance is not None else {}
+            lane.states.append(copy.deepcopy(state))
             lane.constants.append(dict(use.constants))
             if step.recorded:
                 if play is not None:
@@ -147,9 +159,77 @@ class Assembly:
         for name, loop in self.graph.feedbacks.items():
             if name in ids:
                 env[f"L{ids[name]}"] = loop.initial
+        env |= {f"H{i}": goal for i, goal in enumerate(lane.goals.values())}
+        env |= {f"D{i}": decider for i, decider in enumerate(lane.deciders.values())}
         for source in lane.task.publishes:
             env[f"P{ids[source]}"] = self._publisher(source, lane.bases.get(source, 0))
         lane.tick, lane.snapshot_held, lane.restore_held = stepping.factory(env)
+
+    def _decide(self, lane: Lane) -> None:
+        """The modes that concern a lane, and what it decides of them."""
+        plan = self.plan
+        for goal in plan.goals:
+            if goal.lane == lane.name:
+                kind = self.graph.goals[goal.name].kind
+                lane.goals[goal.name] = GoalRunner(goal, kind, lambda told: lane.tell(told))
+        for group in plan.groups:
+            if lane.name in group.lanes:
+                lane.modes[group.name] = lane.initial_modes[group.name] = group.initial
+            if lane.name == (group.home or next(iter(group.lanes), "")):
+                lane.speaks.add(group.name)
+            if lane.name == group.home:
+                decider = lane.deciders[group.name] = Decider(
+                    group,
+                    lane.modes,
+                    lane.goals,
+                    lambda event, lanes=group.lanes: lane.post(event, lanes),  # type: ignore[misc]
+                    lambda told: lane.tell(told),
+                )
+                runners = list(decider.goals.values())
+                for runner in runners:
+                    runner.rivals = [other for other in runners if other is not runner]
+
+    def connect(
+        self,
+        post: Callable[[Event, tuple[str, ...]], None],
+        tell: Callable[[tuple[Any, ...]], None],
+    ) -> None:
+        """Where the lanes' own events go, and what they tell outside."""
+        for lane in self.lanes:
+            lane.post, lane.tell, lane.is_live = post, tell, True
+
+    def _raised(self, lane: Lane, index: int, use: NodeUse, exc: BaseException) -> None:
+        """A node raised: what follows is said by its `on_error`."""
+        step = lane.task.steps[index]
+        if step.on_error == "stop" or not isinstance(exc, Exception):
+            lane.on_raise(lane, use.name, exc)
+            return
+        if step.on_error == "restart":
+            lane.begin_anew(index)
+        if not lane.is_live:
+            return
+        self._report(lane, step, use, exc)
+        if step.on_error == "restart" and hasattr(lane.instances[index], "open"):
+            try:
+                lane.instances[index].close()
+                open_node(use, lane.instances[index])
+            except Exception as problem:  # noqa: BLE001 - what it holds is gone: the run ends
+                lane.on_raise(lane, use.name, problem)
+
+    def _report(self, lane: Lane, step: StepPlan, use: NodeUse, exc: Exception) -> None:
+        """Say that a node raised and goes on, at most once a second."""
+        assert lane.timing is not None
+        now = lane.timing.now()
+        if now - self._reported.get(use.name, -SECOND) < SECOND:
+            return
+        self._reported[use.name] = now
+        log.warning(
+            "%s: node %s: it raised %s: %s. No output in this firing; %s (on_error=%s). %d times "
+            "so far",
+            use.line, use.name, type(exc).__name__, exc,
+            "it begins anew" if step.on_error == "restart" else "it goes on",
+            step.on_error, self.nodes[use.name].raised,
+        )  # fmt: skip
 
     def _publisher(self, source: str, base: int) -> Callable[[Any], None]:
         """base: how many messages the source made before the last restart of its lane."""
@@ -185,8 +265,17 @@ class Assembly:
         """The lane in which a node runs."""
         return next(lane for lane in self.lanes if any(s.name == node for s in lane.task.steps))
 
+    def is_read_here(self, edge: int) -> bool:
+        """Whether one of these lanes is at the end of an edge."""
+        return any(self._is_read_in(lane, edge) for lane in self.lanes)
+
     def set_parameter(self, node: str, key: str, value: Any) -> None:
-        """Change a parameter of a node from its next firing on. Raises PlanError."""
+        """Change a parameter of a node of these lanes from its next firing on. Raises PlanError."""
+        event = self.parameter(node, key, value)
+        self.lane_of(node).inbox.append(event)
+
+    def parameter(self, node: str, key: str, value: Any) -> Event:
+        """The event that changes a parameter of a node. Raises PlanError."""
         use = self.graph.nodes.get(node)
         if use is None:
             raise PlanError(
@@ -202,7 +291,7 @@ class Assembly:
             event = as_recorded(("param", node, key, value))
         except RecordError as exc:
             raise PlanError(f"set({node!r}, {key!r}): {exc}") from exc
-        self.lane_of(node).inbox.append(event)
+        return (*event[:3], checked(use, key, event[3]))
 
     def guards(self) -> list[Guard]:
         """Every guard."""
@@ -213,21 +302,15 @@ class Assembly:
         plan = self.plan.edges[edge]
         if plan.kind == "loop":
             return 0
-        if plan.kind == "fifo":
-            stats = self.edges[edge]
-            queues = (s for s in self.slots[plan.source] if isinstance(s, Queue))
-            return next(len(q.items) for q in queues if any(one is stats for one in q.stats))
-        if plan.kind in ("slot", "aligned"):
-            value = self.slots[plan.source][0].value
-            made = value[0] if value else 0
-        else:
-            lane = next(
-                lane
-                for lane in self.lanes
-                if plan.source in lane.ids and plan.source not in lane.task.reads
-            )
-            made = lane.sequence_of(plan.source) - lane.bases.get(plan.source, 0)
-        return made - self.edges[edge].last
+        if plan.kind == "goal":
+            goals = (goal for lane in self.lanes for goal in lane.goals.values())
+            number = next(g.number for g in goals if g.plan.request == plan.source)
+            return number - self.edges[edge].last
+        lane = next(lane for lane in self.lanes if self._is_read_in(lane, edge))
+        last = self.edges[edge].last
+        if plan.kind != "local":
+            return self.readers[lane.index, plan.source].in_flight(last)
+        return lane.sequence_of(plan.source) - lane.bases.get(plan.source, 0) - last
 
 
 def link_for(plan: Plan, task: TaskPlan, source: str) -> Slot:

@@ -12,7 +12,7 @@ from haihe.runtime.errors import DeviceError
 from haihe.runtime.guard import Decision, Flag, GuardState, reasons
 from haihe.runtime.guard.guard import Guard
 from haihe.runtime.io import BusDevice, Exchange, Reply, Transaction
-from haihe.runtime.record.format import Logged
+from haihe.runtime.record.format import Event, Logged
 from haihe.runtime.telemetry.stats import EdgeStats
 from haihe.runtime.types import JointState, Message
 
@@ -49,6 +49,7 @@ class BusRunner:
         self.role, self.device, self.guard, self.index = role, device, guard, index
         self.log = log  # the lane's, cleared after each record
         self.port: Any = None  # an executor's own
+        self.warden: Any = None  # of a realtime run, see wardens.py
         self.pending = Exchange(b"")
         self.last = Reply(b"", 0, 0)
         self.online = False
@@ -62,6 +63,11 @@ class BusRunner:
         self.reaction_total_ns = 0
         self.reaction_worst_ns = 0
         self._reacted_to = 0
+        self._decided_ns = 0  # clock reading of the guard's last step
+        self._hold: tuple[int, ...] | None = None  # positions kept over a switch of modes
+        self._is_hold_lasting = False
+        self._hold_ns = 0  # the stamp of the hold, as a command; 0: not stamped yet
+        self._hold_from_ns = 0  # a command stamped later ends it
         self.initial = self.snapshot()  # for a restart
 
     def _run(self, transaction: Transaction[Any]) -> Steps:
@@ -85,6 +91,8 @@ class BusRunner:
         if self.problem:
             raise DeviceError(f"{self.role}: {self.problem}")
         self.online = True
+        if self.warden is not None:
+            self.warden.take(self.port)
 
     def read(self) -> Generator["BusRunner", Reply, tuple[Message, int] | None]:
         """The state and its capture stamp (middle of the exchange), None when there is none."""
@@ -100,6 +108,8 @@ class BusRunner:
 
     def _lost(self) -> None:
         self.online = False
+        if self.warden is not None:
+            self.warden.release()
         self.losses += 1
         self._retry_gap = 1
         self._retry_in = 1
@@ -121,12 +131,49 @@ class BusRunner:
             self.guard.lose_reference()
         return True
 
+    def apply(self, event: Event) -> None:
+        """Carry an event of the guard out: arm, disarm, trip, reset."""
+        kind = event[0]
+        if self.guard is None or kind not in ("arm", "disarm", "trip", "reset"):
+            return
+        if kind == "arm":
+            self.guard.arm()
+            return
+        self._hold = None  # what is armed again starts from where it is
+        if kind == "disarm":
+            self.guard.disarm()
+        elif kind == "trip":
+            self.guard.trip(event[1])
+        elif kind == "reset":
+            self.guard.reset()
+
+    def hold(self, *, is_lasting: bool) -> None:
+        """A switch of modes: what obeyed a command keeps its last position as one, until the new
+        mode's first command. is_lasting: nothing commands in the new mode, so the hold does not
+        grow old; else it is as old as the switch, and then the safe actions follow as usual. What
+        did not obey a command goes on with its safe actions."""
+        self._hold = self.guard.held() if self.guard is not None else None
+        self._is_hold_lasting, self._hold_ns = is_lasting, 0
+        self._hold_from_ns = self._decided_ns
+
+    def command_at(self, t: int, command: Any, command_t: int) -> tuple[Any, int]:
+        """What the guard is given at `t` as the command and its stamp: the hold, while it lasts."""
+        self._decided_ns = t
+        if self._hold is not None and command_t > self._hold_from_ns:
+            self._hold = None
+        if self._hold is None:
+            return command, command_t
+        if self._is_hold_lasting or not self._hold_ns:
+            self._hold_ns = t
+        return self._hold, self._hold_ns
+
     def decide(self, t: int, command: Any, command_t: int, state: Any) -> Decision:
         """One step of the guard, in the lane's one clock reading."""
         assert self.guard is not None
         measured = None
         if state is not None and state.ok.all():
             measured = micro(state.position)
+        command, command_t = self.command_at(t, command, command_t)
         decision = self.guard.step(t, command, command_t, measured)
         flags = decision.flags
         if flags:
@@ -155,11 +202,17 @@ class BusRunner:
             edge.last = sequence
         if not self.online:
             return
-        before = len(self.log)
+        before, warden = len(self.log), self.warden
+        if warden is not None:
+            warden.before(decision)
         yield from self._run(self.device.write(decision))
         if self.problem:
             self._lost()
+        elif warden is not None:
+            warden.after(decision)
         if len(self.log) == before or not origin or decision.state is not GuardState.ARMED:
+            return
+        if self._hold is not None:  # no data is behind it
             return
         age = self.log[before][2].t_sent_ns - origin
         edge.count += 1
@@ -184,11 +237,21 @@ class BusRunner:
     def snapshot(self) -> tuple[Any, ...]:
         """State for a keyframe."""
         guard = self.guard.snapshot() if self.guard is not None else None
-        return (guard, self.device.snapshot(), self.online, self._retry_in, self._retry_gap)
+        hold = (self._hold, self._is_hold_lasting, self._hold_ns, self._hold_from_ns)
+        link = (self.online, self._retry_in, self._retry_gap)
+        return (guard, self.device.snapshot(), *link, *hold, self._decided_ns)
 
     def restore(self, state: tuple[Any, ...]) -> None:
         """Restore what `snapshot` gave."""
-        guard, device, self.online, self._retry_in, self._retry_gap = state
+        guard, device, self.online, self._retry_in, self._retry_gap, *later = state
+        if later:
+            (
+                self._hold,
+                self._is_hold_lasting,
+                self._hold_ns,
+                self._hold_from_ns,
+                self._decided_ns,
+            ) = later
         if self.guard is not None and guard is not None:
             self.guard.restore(guard)
         self.device.restore(device)

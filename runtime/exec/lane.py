@@ -4,6 +4,7 @@ The same for every executor: real time, virtual time and replay differ in what t
 clock, the buses' ports and the slots.
 """
 
+import copy
 import logging
 import pickle
 from collections import deque
@@ -13,7 +14,9 @@ from typing import Any, Protocol
 
 from haihe.runtime.clock import MILLISECOND, SECOND
 from haihe.runtime.exec.bus import BusRunner
-from haihe.runtime.links.slot import Queue
+from haihe.runtime.exec.goals import GoalRunner
+from haihe.runtime.exec.modes import Decider
+from haihe.runtime.links.slot import Bounded
 from haihe.runtime.node import set_state, state_of
 from haihe.runtime.plan.model import LanePlan
 from haihe.runtime.record.format import (
@@ -30,7 +33,7 @@ from haihe.runtime.record.format import (
 from haihe.runtime.telemetry.stats import EdgeStats
 
 log = logging.getLogger(__name__)
-BLOCK_NS = 100 * MILLISECOND
+BLOCK_NS = 100 * MILLISECOND  # of records, handed to the sink at once
 
 
 class Sink(Protocol):
@@ -50,6 +53,10 @@ class Sink(Protocol):
 
     def keyframe(self, lane: str, firing: int, t_ns: int, state: bytes) -> None:
         """State between two firings."""
+        ...
+
+    def orphan(self, source: str, sample: tuple[int, Any, int, int]) -> None:
+        """A message of a lane that died before it recorded how it made it."""
         ...
 
 
@@ -92,15 +99,17 @@ class Lane:
         self.functions: list[Callable[..., Any]] = []
         self.constants: list[dict[str, Any]] = []
         self.instances: list[Any] = []
+        self.states: list[dict[str, Any]] = []  # of each instance, as it was wired
         self.counts: dict[str, int] = {}  # outputs of recorded nodes so far
         self.on_raise: Callable[[Lane, str, BaseException], None] = lambda lane, node, exc: None
         self.on_overrun: Callable[[Overrun], None] = lambda overrun: None
-        self.outlets: list[Queue] = []  # of a lane with a queue: the queues that it feeds
+        self.outlets: list[Bounded] = []  # of a lane with a queue: the queues that it feeds
         self.on_log: Callable[[bytes], None] | None = None
         self.progress = ""  # what is being opened, for reports of hangs
         every = plan.task.every_ns
         self.keyframe_every = max(1, SECOND // every) if every else 30
         self._resting: dict[int, tuple[int, ...]] = {}
+        self.block_ns = BLOCK_NS
         self._block = bytearray()
         self._flushed_at = 0
         self.tick: Any = None
@@ -111,6 +120,14 @@ class Lane:
         self.held: tuple[str, ...] = ()
         self.bases: dict[str, int] = {}  # of each source, made before its last restart
         self.rewire: Callable[[], None] = lambda: None  # nodes and held values as at the start
+        self.modes: dict[str, str] = {}  # by group that concerns the lane: the active one
+        self.initial_modes: dict[str, str] = {}
+        self.speaks: set[str] = set()  # groups of whose modes it tells outside
+        self.goals: dict[str, GoalRunner] = {}
+        self.deciders: dict[str, Decider] = {}  # by group whose home it is
+        self.post: Callable[[Event, tuple[str, ...]], None] = lambda event, lanes: None
+        self.is_live = False  # not a replay
+        self.tell: Callable[[tuple[Any, ...]], None] = lambda told: None  # outside
 
     # --- firing -------------------------------------------------------------------------------
 
@@ -140,18 +157,44 @@ class Lane:
             _, node, key, value = event
             index = next(i for i, step in enumerate(self.task.steps) if step.name == node)
             self._set_constant(index, key, value)
+        elif kind == "mode":
+            self._switch(event[1], event[2])
+        elif kind == "ask":
+            self.deciders[event[1]].ask(event[2])
+        elif kind == "goal":
+            self.goals[event[1]].ask(event[2], event[3])
+        elif kind == "cancel":
+            self.goals[event[1]].cancel(event[2])
+        else:
+            for bus in self.buses:
+                bus.apply(event)
+
+    def _switch(self, group: str, mode: str) -> None:
+        """Into another mode: its nodes begin anew, actuators that obeyed one of the group hold."""
+        if self.modes.get(group, mode) == mode:
             return
-        for bus in self.buses:
-            if bus.guard is None:
-                continue
-            if kind == "arm":
-                bus.guard.arm()
-            elif kind == "disarm":
-                bus.guard.disarm()
-            elif kind == "trip":
-                bus.guard.trip(event[1])
-            elif kind == "reset":
-                bus.guard.reset()
+        self.modes[group] = mode
+        for index, step in enumerate(self.task.steps):
+            if (group, mode) in step.modes:
+                self.begin_anew(index)
+        for bus, plan in zip(self.buses, self.task.buses, strict=True):
+            if group in plan.held_by:
+                bus.hold(is_lasting=(group, mode) in plan.idle)
+        if group in self.speaks:
+            self.tell(("mode", group, mode))
+
+    def begin_anew(self, index: int) -> None:
+        """Give a node the state that it was wired with; its next `dt` is 0. One that holds
+        something (open()) has no state that a replay could know, and goes on."""
+        instance = self.instances[index]
+        if instance is not None and not hasattr(instance, "open"):
+            for name in state_of(instance).keys() - self.states[index].keys():
+                delattr(instance, name)
+            set_state(instance, copy.deepcopy(self.states[index]))
+        if f"l{index}" in self.held:
+            values = list(self.snapshot_held())
+            values[self.held.index(f"l{index}")] = 0
+            self.restore_held(values)
 
     def _set_constant(self, index: int, key: str, value: Any) -> None:
         self.constants[index][key] = value
@@ -172,9 +215,14 @@ class Lane:
         if self.sink is not None:
             self.flush_due(self.timing.now())  # type: ignore[union-attr]
 
+    @property
+    def has_records(self) -> bool:
+        """Whether some wait to be handed to the sink."""
+        return bool(self._block)
+
     def flush_due(self, now: int) -> None:
         """Flush, if the last time is long enough ago."""
-        if now - self._flushed_at >= BLOCK_NS:
+        if now - self._flushed_at >= self.block_ns:
             self.flush(now)
 
     def flush(self, now: int) -> None:
@@ -247,6 +295,8 @@ class Lane:
             "buses": [bus.snapshot() for bus in self.buses],
             "counts": dict(self.counts),
             "bases": dict(self.bases),
+            "modes": dict(self.modes),
+            "goals": {name: goal.snapshot() for name, goal in self.goals.items()},
         }
 
     def sequence_of(self, source: str) -> int:
@@ -273,6 +323,11 @@ class Lane:
         self.rewire()
         for bus in self.buses:
             bus.restore(bus.initial)
+        self.modes.update(self.initial_modes)
+        for goal in self.goals.values():
+            goal.renew()
+        for decider in self.deciders.values():
+            decider.renew()
         self.exchanges.clear()
         self.applied[:] = [("restart", dict(made))]
         self.log(RESTART_LAYOUT.pack(RESTART, firing, t_ns))
@@ -294,3 +349,6 @@ class Lane:
             bus.restore(bus_state)
         self.counts.clear()
         self.counts.update(state["counts"])
+        self.modes.update(state.get("modes", {}))
+        for name, goal in state.get("goals", {}).items():
+            self.goals[name].restore(goal)

@@ -61,6 +61,14 @@ class Processors:
         self._work[thread] = _Work(work_ns, min(held_ns, work_ns), done)
         self._decide()
 
+    def remove(self, thread: int) -> tuple[int, int] | None:
+        """Take a thread's work away; gives what is left of it, and of what it needs the
+        interpreter for, in ns; None when there was none."""
+        self._account()
+        work = self._work.pop(thread, None)
+        self._decide()
+        return None if work is None else (work.left_ns, work.held_ns)
+
     def _account(self) -> None:
         now = self._now()
         for thread in self._moving:

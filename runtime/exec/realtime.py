@@ -1,31 +1,41 @@
-"""The realtime executor: the plan's threads with their lanes, and one per stream device."""
+"""The realtime executor: the plan's threads with their lanes, and one per stream device.
+
+It runs a whole plan, or the part of it that belongs to one process: what comes from other
+processes arrives through `Ends` (remote.py), what happens in them is the `Household`'s concern.
+"""
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
-from haihe.runtime.clock import MILLISECOND, SECOND, now_ns, sleep_until
+from haihe.runtime.clock import MILLISECOND, SECOND, now_ns
 from haihe.runtime.errors import DeviceError, HaiheError
-from haihe.runtime.exec.assembly import Assembly, node_error, open_node
+from haihe.runtime.exec.assembly import Assembly, node_error
+from haihe.runtime.exec.goals import GoalHandle
+from haihe.runtime.exec.ladder import LOOK_NS, LadderWatch
 from haihe.runtime.exec.lane import Lane, Overrun, Sink, Timing
-from haihe.runtime.exec.threads import interpreter, place, where
+from haihe.runtime.exec.modes import Requests
+from haihe.runtime.exec.realtime_settings import Settings
+from haihe.runtime.exec.remote import Ends, Receiver, receivers
+from haihe.runtime.exec.table import Table
+from haihe.runtime.exec.threads import where
+from haihe.runtime.exec.wardens import WardenSpec
+from haihe.runtime.exec.worker import IDLE_S, REST_LIMIT_NS, Worker
 from haihe.runtime.graph import Graph
 from haihe.runtime.guard.guard import Guard
 from haihe.runtime.io import BusDevice, Port, StreamDevice
-from haihe.runtime.links.slot import Slot
 from haihe.runtime.plan.model import Plan, ThreadPlan
 from haihe.runtime.record.format import Event
+from haihe.runtime.record.sink import Records
+from haihe.runtime.types import Message
 
 log = logging.getLogger(__name__)
 
-IDLE_S = 0.1  # a thread looks up this often when nothing comes
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 3.0
-REST_LIMIT_NS = 3 * SECOND  # for safe positions to be reached at a stop
 
 
 @dataclass
@@ -35,6 +45,7 @@ class LiveBus:
     device: BusDevice
     guard: Guard | None
     open_port: Callable[[], Port]
+    warden: WardenSpec | None = None  # None: it has none
 
 
 @dataclass
@@ -55,45 +66,36 @@ class Outcome:
     hung: list[str] = field(default_factory=list)
 
 
-@dataclass(eq=False)
-class _Run:
-    """A lane on its thread."""
+class Household(Protocol):
+    """The other processes of a run, as an executor sees them."""
 
-    lane: Lane
-    link: Slot | None  # through which its trigger comes
-    release_ns: int = 0  # the next place of its grid
-    arrivals: deque[int] = field(default_factory=deque)  # of jobs that wait; one, but for a queue
-    used: int = 0  # number of the trigger's last message
+    def start(self) -> None:
+        """Start them; they open their models and devices."""
+        ...
 
+    def wait_ready(self) -> None:
+        """Until all of them are ready. Raises what went wrong in one of them."""
+        ...
 
-class _Worker:
-    """A thread of the plan and the lanes that it runs."""
+    def go(self, started_ns: int, *, arm: bool) -> None:
+        """Let them run."""
+        ...
 
-    def __init__(self, plan: ThreadPlan) -> None:
-        self.plan = plan
-        self.runs: list[_Run] = []
-        self.wake = threading.Event()
-        self.thread: threading.Thread | None = None
+    def post(self, event: Event, lanes: tuple[str, ...]) -> None:
+        """Give an event to lanes of theirs; () for every lane with a guard."""
+        ...
 
-    @property
-    def lanes(self) -> list[Lane]:
-        return [run.lane for run in self.runs]
+    def refresh(self, assembly: Assembly) -> None:
+        """Bring the counters of their lanes' edges and nodes into these."""
+        ...
 
-    @property
-    def progress(self) -> str:
-        """What it is opening, for reports of hangs."""
-        return next((lane.progress for lane in self.lanes if lane.progress), "")
-
-    def next_job(self) -> _Run | None:
-        """Which lane's job is dispatched."""
-        waiting = [run for run in self.runs if run.arrivals and run.lane.may_start()]
-        if self.plan.policy == "fifo":
-            return min(waiting, key=lambda run: run.arrivals[0], default=None)
-        return waiting[0] if waiting else None
+    def stop(self, reason: str) -> list[str]:
+        """Stop them; gives the names of those that hung."""
+        ...
 
 
 class RealtimeExecutor:
-    """Runs a plan against the machine's clock."""
+    """Runs a plan, or one process' part of it, against the machine's clock."""
 
     def __init__(
         self,
@@ -105,11 +107,20 @@ class RealtimeExecutor:
         seed: int = 0,
         budgets: Mapping[str, int] | None = None,
         on_overrun: Callable[[Overrun], None] | None = None,
+        *,
+        process: str = "",
+        ends: Ends | None = None,
+        table: Table | None = None,
+        household: Household | None = None,
     ) -> None:
         """budgets: by node, where they differ from the declared ones. on_overrun: called from the
-        lane's thread when a node takes longer."""
+        lane's thread when a node takes longer. process: whose part it runs. ends: of the edges to
+        and from other processes. table: its counters, for the next life of this process."""
         self.plan = plan
-        self._buses, self._streams, self._sink = buses, streams, sink
+        self.buses, self._streams, self._sink = buses, streams, sink
+        self._table, self.household = table, household
+        self.process = process
+        self._outlets = ends.outlets if ends is not None else {}
         timing = Timing(now_ns, now_ns, now_ns)
         self.assembly = Assembly(
             graph,
@@ -119,111 +130,171 @@ class RealtimeExecutor:
             seed=seed,
             sink=sink,
             budgets=budgets,
+            process=process if plan.processes else None,
+            outlets=self._outlets,
         )
+        self.requests = Requests(graph, plan, self.post)
+        self.tell: Callable[[tuple[Any, ...]], None] = self.requests.hear
+        self.assembly.connect(self.post, lambda told: self.tell(told))
+        self.ladders = LadderWatch(plan, self.assembly.nodes, self.post)
         self.state = "cold"
         self.outcome = Outcome()
         self.skipped = {lane.name: 0 for lane in self.assembly.lanes}
         self.counts = {source: StreamCount() for source in self._sources()}
         self.started_ns = 0
+        self.settings = Settings()
         self._is_tuned = False
-        self._ready = threading.Semaphore(0)
-        self._go = threading.Event()
-        self._stop = threading.Event()
-        self._workers = [_Worker(thread) for thread in plan.threads]
+        self.is_ready = threading.Semaphore(0)
+        self.may_go = threading.Event()
+        self.stopping = threading.Event()
+        mine = [t for t in plan.threads if not plan.processes or t.process == process]
+        self.workers = [Worker(thread, self) for thread in mine]
         self._readers: list[threading.Thread] = []
         for lane in self.assembly.lanes:
             lane.on_raise = self._raised
             if on_overrun is not None:
                 lane.on_overrun = on_overrun
-            worker = next(w for w in self._workers if lane.name in w.plan.lanes)
-            link = self.assembly.readers.get((lane.index, lane.task.trigger))
-            run = _Run(lane, link)
-            worker.runs.append(run)
-            worker.runs.sort(key=lambda run: worker.plan.lanes.index(run.lane.name))
-            if link is not None:
-                link.wake = partial(self._arrive, worker, run, link)
-        for worker in self._workers:
+            worker = next(w for w in self.workers if lane.name in w.plan.lanes)
+            worker.add(lane, self.assembly.readers.get((lane.index, lane.task.trigger)))
+        for worker in self.workers:
             for lane in worker.lanes:
                 for queue in lane.outlets:
                     queue.freed = worker.wake.set
+        self.receiver: Receiver | None = None
+        if ends is not None:
+            records = sink if isinstance(sink, Records) else None
+            thread = receivers(plan).get(process, ThreadPlan("receiver", ()))
+            place = partial(self.settings.place, thread)
+            self.receiver = Receiver(ends, self.assembly.slots, records, place)
 
     def _sources(self) -> list[str]:
         sources: list[str] = []
         for lane in self.assembly.lanes:
-            sources += [s for s in lane.task.reads if s.split(".")[0] in self.plan.streams]
+            sources += [s for s in lane.task.reads if s.split(".")[0] in self._streams]
+        if self._streams:  # read here for other processes only
+            sources += [s for s in self.assembly.slots if s.split(".")[0] in self._streams]
         return list(dict.fromkeys(sources))
 
     # --- life ---------------------------------------------------------------------------------
 
     def start(self, *, arm: bool) -> None:
         """Open models and devices, then let the lanes go. Raises what opening raised."""
+        try:
+            if self.household is not None:
+                self.household.start()
+            self.open()
+            if self.household is not None:
+                self.household.wait_ready()
+        except BaseException:
+            self.stop("start-up failed")
+            raise
+        started = now_ns() + 5 * MILLISECOND
+        if self.household is not None:
+            self.household.go(started, arm=arm)
+        self.go(started, arm=arm)
+
+    def open(self) -> None:
+        """Open this process' models and devices. Raises what opening raised; `stop` it then."""
         self.state = "warming"
-        interpreter.enter()
+        self.settings.enter([worker.plan for worker in self.workers])
         self._is_tuned = True
-        for worker in self._workers:
-            worker.thread = threading.Thread(
-                target=self._work, args=(worker,), name=f"haihe-{worker.plan.name}", daemon=True
-            )
-            worker.thread.start()
-        for _ in self._workers:
-            if not self._ready.acquire(timeout=START_LIMIT_S):
+        for worker in self.workers:
+            worker.start()
+        for _ in self.workers:
+            if not self.is_ready.acquire(timeout=START_LIMIT_S):
                 slow = ", ".join(
-                    f"{w.plan.name} ({w.progress})" for w in self._workers if w.progress
+                    f"{w.plan.name} ({w.progress})" for w in self.workers if w.progress
                 )
-                self.stop("start-up took too long")
+                self.outcome.reason = "start-up took too long"
                 raise HaiheError(
                     f"start of {self.plan.graph}: not ready after {START_LIMIT_S:.0f} s; threads: "
                     f"{slow}. Look at the device or model named."
                 )
         if self.outcome.failures:
-            _, _, exc = self.outcome.failures[0]
-            self.stop("start-up failed")
-            raise exc
-        try:
-            for role, stream in self._streams.items():
-                stream.open()
-                thread = threading.Thread(
-                    target=self._read, args=(role, stream), name=f"haihe-{role}", daemon=True
-                )
-                self._readers.append(thread)
-        except BaseException:
-            self.stop("start-up failed")
-            raise
-        interpreter.freeze()
-        self.started_ns = now_ns() + 5 * MILLISECOND
+            raise self.outcome.failures[0][2]
+        for role, stream in self._streams.items():
+            stream.open()
+            outlet = next((o for s, o in self._outlets.items() if s.split(".")[0] == role), None)
+            if outlet is not None and hasattr(stream, "allocate"):
+                stream.allocate = outlet.place
+            thread = threading.Thread(
+                target=self._read, args=(role, stream), name=f"haihe-{role}", daemon=True
+            )
+            self._readers.append(thread)
+        self.settings.freeze()
+        if isinstance(self._sink, Records):
+            self._sink.note("settings", self.settings.note(self.process))
         self.state = "ready"
+
+    def go(self, started_ns: int, *, arm: bool) -> None:
+        """Let the lanes run, periodic ones on a grid that begins at `started_ns`."""
+        self.started_ns = started_ns
         if arm:
-            self.post(("arm",))
+            self._deliver(("arm",), ())
             self.state = "armed"
+        if self.receiver is not None:
+            self.receiver.start()
         for thread in self._readers:
             thread.start()
-        self._go.set()
+        self.may_go.set()
 
-    def post(self, event: Event) -> None:
-        """Send an event (arm, disarm, trip, reset) to every lane that has a guard; it applies at
-        the start of the lane's next firing and is recorded there."""
+    def post(self, event: Event, lanes: tuple[str, ...] = ()) -> None:
+        """Send an event (arm, disarm, trip, reset, mode ...) to these lanes, or to every lane that
+        has a guard; it applies at the start of the lane's next firing and is recorded there."""
+        self._deliver(event, lanes)
+        if self.household is not None:
+            self.household.post(event, lanes)
+
+    def receive(self, event: Event, lanes: tuple[str, ...]) -> None:
+        """An event that another process has posted."""
+        self._deliver(event, lanes)
+
+    def _deliver(self, event: Event, lanes: tuple[str, ...]) -> None:
         for lane in self.assembly.lanes:
-            if any(bus.guard is not None for bus in lane.buses):
+            has_guard = any(bus.guard is not None for bus in lane.buses)
+            if lane.name in lanes if lanes else has_guard:
                 lane.inbox.append(event)
 
     def set(self, node: str, key: str, value: Any) -> None:
         """Change a parameter of a node from its next firing on; recorded. Raises PlanError."""
-        self.assembly.set_parameter(node, key, value)
+        event = self.assembly.parameter(node, key, value)
+        lane = next(
+            one.name for one in self.plan.lanes if any(step.name == node for step in one.task.steps)
+        )
+        self.post(event, (lane,))
+
+    def mode(self, group: str, name: str) -> None:
+        """Ask for a mode. Raises PlanError; see `Requests`."""
+        self.requests.mode(group, name)
+
+    def goal(self, name: str, request: Message) -> GoalHandle:
+        """Ask for a goal; the handle says what becomes of it. Raises PlanError."""
+        return self.requests.goal(name, request)
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until the run wants to end (a failure, the end of a stream): True if so."""
-        return self._stop.wait(timeout_s)
+        """Wait until the run wants to end (a failure, the end of a stream): True if so. Meanwhile
+        the ladders of the plan are looked at."""
+        deadline = now_ns() + round(timeout_s * 1e9)
+        while self.ladders.ladders and (left := deadline - now_ns()) > 0:
+            if self.household is not None:
+                self.household.refresh(self.assembly)
+            self.ladders.look(now_ns())
+            if self.stopping.wait(min(left, LOOK_NS) * 1e-9):
+                return True
+        return self.stopping.wait(max(0.0, (deadline - now_ns()) * 1e-9))
 
     def stop(self, reason: str) -> Outcome:
         """End the run: safe actions, ports and models closed, threads joined."""
         if not self.outcome.reason:
             self.outcome.reason = reason
-        self._stop.set()
-        self._go.set()
-        for worker in self._workers:
+        self.stopping.set()
+        self.may_go.set()
+        for worker in self.workers:
             worker.wake.set()
+        if self.household is not None:
+            self.outcome.hung += self.household.stop(self.outcome.reason)
         deadline = now_ns() + round(STOP_LIMIT_S * 1e9) + REST_LIMIT_NS
-        for worker in self._workers:
+        for worker in self.workers:
             thread = worker.thread
             if thread is None or thread.ident is None:
                 continue
@@ -240,161 +311,34 @@ class RealtimeExecutor:
                 reader.join(10 * IDLE_S)
         for stream in self._streams.values():
             stream.close()
+        if self.receiver is not None:
+            self.receiver.stop()
         if self._is_tuned:
             self._is_tuned = False
-            interpreter.leave()
+            self.settings.leave()
+        self.requests.close("the run has ended")
         self.state = "safe"
         return self.outcome
 
-    # --- threads ------------------------------------------------------------------------------
-
-    def _work(self, worker: _Worker) -> None:
-        for lane in worker.lanes:
-            try:
-                self._open(lane)
-            except Exception as exc:  # noqa: BLE001 - the supervisor: start() raises it again
-                self.outcome.failures.append((lane.name, lane.progress, exc))
-                self._ready.release()
-                self._close(worker)
-                return
-        place(worker.plan)  # not before: the threads of a model would inherit core and priority
-        self._ready.release()
-        self._go.wait()
-        try:
-            self._serve(worker)
-        except Exception as exc:
-            log.exception("thread %s failed", worker.plan.name)
-            self.outcome.failures.append((worker.plan.name, worker.progress, exc))
-            self._stop.set()
-        finally:
-            self._make_safe(worker)
-            self._close(worker)
-
-    def _open(self, lane: Lane) -> None:
-        for step, instance in zip(lane.task.steps, lane.instances, strict=True):
-            if hasattr(instance, "open"):
-                lane.progress = f"opening {step.name}"
-                open_node(self.assembly.graph.nodes[step.name], instance)
-        for bus in lane.buses:
-            lane.progress = f"opening the port of {bus.role}"
-            bus.port = self._buses[bus.role].open_port()
-        lane.progress = "setting devices up"
-        self._drive(lane.setup())
-        lane.progress = ""
-
-    def _arrive(self, worker: _Worker, run: _Run, link: Slot) -> None:
-        """A triggered lane has a message: latest wins, or a job for each in its queue."""
-        if run.lane.task.fifo or not run.arrivals:
-            # a stream's message carries its delivery; another lane's is being published now
-            sample = link.value
-            is_stream = run.lane.task.trigger.split(".")[0] in self.plan.streams
-            run.arrivals.append(sample[3] if sample and is_stream else now_ns())
-        worker.wake.set()
-
-    def _serve(self, worker: _Worker) -> None:
-        """Releases, and jobs one at a time, until the stop."""
-        wake, periodic = worker.wake, [run for run in worker.runs if run.lane.task.every_ns]
-        for run in periodic:
-            run.release_ns = self.started_ns
-        while not self._stop.is_set():
-            wake.clear()
-            now = now_ns()
-            for run in periodic:
-                self._release(run, now)
-            job = worker.next_job()
-            due = min((run.release_ns for run in periodic), default=now + SECOND)
-            if job is not None:
-                self._fire(job)
-            elif len(periodic) == len(worker.runs) and due - now < 200 * MILLISECOND:
-                sleep_until(due)
-            else:
-                wake.wait(min(IDLE_S, (due - now) * 1e-9))
-                for lane in worker.lanes:
-                    lane.flush_due(now_ns())
-
-    def _release(self, run: _Run, now: int, *, is_running: bool = False) -> None:
-        """The places of a lane's grid up to now; while its job waits or runs they are skipped."""
-        while run.release_ns <= now:
-            if is_running or run.arrivals:
-                self.skipped[run.lane.name] += 1
-            else:
-                run.arrivals.append(run.release_ns)
-            run.release_ns += run.lane.task.every_ns
-
-    def _fire(self, run: _Run) -> None:
-        lane, arrival = run.lane, run.arrivals.popleft()
-        if lane.task.every_ns:
-            self._drive(lane.begin(arrival))
-            now = now_ns()
-            self._release(run, now, is_running=True)
-        else:
-            sample = run.link.value if run.link is not None else None
-            if sample is not None and sample[0] == run.used and not lane.task.fifo:
-                return  # the last job has got this one already
-            run.used = self._drive(lane.begin(arrival))
-            now = now_ns()
-        lane.after_firing(now)
-
-    def _drive(self, steps: Any) -> Any:
-        """Run a lane's generator: do its exchanges; what nodes take has passed already."""
-        reply = None
-        try:
-            while True:
-                item = steps.send(reply)
-                reply = None if item.__class__ is int else item.port.exchange(item.pending)
-        except StopIteration as stop:
-            return stop.value
-
-    def _make_safe(self, worker: _Worker) -> None:
-        """The safe actions of every lane, in turns: none waits until another is at rest."""
-        left = [lane for lane in worker.lanes if any(bus.guard is not None for bus in lane.buses)]
-        periods = [lane.task.every_ns for lane in left if lane.task.every_ns]
-        period = min(periods, default=20 * MILLISECOND)
-        release = now_ns()
-        deadline = release + REST_LIMIT_NS
-        while True:
-            left = [lane for lane in left if not self._is_safe(lane)]
-            release += period
-            if not left or release > deadline:
-                break
-            sleep_until(release)
-        for lane in left:
-            log.error("lane %s: the safe position was not reached", lane.name)
-
-    def _is_safe(self, lane: Lane) -> bool:
-        """One stop firing: whether nothing is left to do."""
-        try:
-            return bool(self._drive(lane.stop(now_ns, self.outcome.reason or "stop")))
-        except Exception as exc:
-            log.exception("lane %s: the safe actions failed", lane.name)
-            self.outcome.failures.append((lane.name, "safe actions", exc))
-            return True
-
-    def _close(self, worker: _Worker) -> None:
-        """Close all that its lanes hold, whatever one of them raises."""
-        for lane in worker.lanes:
-            ports = [bus.port for bus in lane.buses if bus.port is not None]
-            for held in (*ports, *(one for one in lane.instances if hasattr(one, "close"))):
-                try:
-                    held.close()
-                except Exception as exc:
-                    log.exception("lane %s: %s did not close", lane.name, type(held).__name__)
-                    self.outcome.failures.append((lane.name, "closing", exc))
-            lane.flush(now_ns())
+    # --- streams ------------------------------------------------------------------------------
 
     def _read(self, role: str, stream: StreamDevice) -> None:
         sources = [s for s in self.counts if s.split(".")[0] == role]
         slots = [slot for source in sources for slot in self.assembly.slots[source]]
-        self._go.wait()
-        sequence = 0
+        self.may_go.wait()
+        table = self._table
+        sequence = max((table.sent(source) for source in sources), default=0) if table else 0
         try:
-            while not self._stop.is_set():
+            while not self.stopping.is_set():
                 found = stream.read(IDLE_S)
                 if found is None:
                     continue
                 message, capture = found
                 sequence += 1
                 delivered = now_ns()
+                if table is not None:
+                    for source in sources:
+                        table.sending(source, sequence)
                 for slot in slots:
                     slot.put((sequence, message, capture, delivered))
                 for source in sources:  # after the hand-over: packing a picture takes a while
@@ -405,7 +349,7 @@ class RealtimeExecutor:
             self._ended(sources, "")
             self.outcome.reason = self.outcome.reason or f"{role}: end of stream"
             self._settle()
-            self._stop.set()
+            self.stopping.set()
         except (DeviceError, OSError) as exc:
             # the lanes go on: what they miss grows stale, and the guard acts
             log.error("stream %s failed: %s", role, exc)
@@ -422,11 +366,17 @@ class RealtimeExecutor:
     def _settle(self) -> None:
         """Let what is under way be used before the stop, for a second at most."""
         deadline = now_ns() + SECOND
-        kinds = ("slot", "fifo")
-        edges = [i for i, edge in enumerate(self.plan.edges) if edge.kind in kinds]
+        edges = [
+            number
+            for number, edge in enumerate(self.plan.edges)
+            if edge.kind in ("slot", "fifo") and edge.source in self.assembly.slots
+            and self.assembly.is_read_here(number)
+        ]  # fmt: skip
         while now_ns() < deadline and any(self.assembly.in_flight(edge) for edge in edges):
-            if self._stop.wait(0.02):
+            if self.stopping.wait(0.02):
                 return
+
+    # --- failures -----------------------------------------------------------------------------
 
     def _raised(self, lane: Lane, node: str, exc: BaseException) -> None:
         error = node_error(self.assembly.graph.nodes[node], exc)
@@ -438,4 +388,4 @@ class RealtimeExecutor:
         self.outcome.failures.append((lane, node, error))
         self.outcome.reason = self.outcome.reason or reason
         self.post(("trip", reason))
-        self._stop.set()
+        self.stopping.set()

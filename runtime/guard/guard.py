@@ -157,6 +157,12 @@ class Guard:
         from its measured position, and is free until that is known."""
         self._is_referenced = [False] * len(self.rules)
 
+    def held(self) -> tuple[int, ...] | None:
+        """The positions last sent, if it obeys a command with every joint; None otherwise."""
+        if self.state is not _ARMED or not all(self._is_referenced):
+            return None
+        return tuple(self._sent)
+
     def step(
         self,
         t_ns: int,

@@ -29,7 +29,7 @@ from haihe.runtime.errors import LinkError
 from haihe.runtime.links.poller import HANG_UP, READ, Poller
 from haihe.runtime.links.ring import Ring
 from haihe.runtime.links.slot import Sample, Slot
-from haihe.runtime.links.wire import NoSlotError, Packer, RefusedError
+from haihe.runtime.links.wire import CREDIT, CREDITS_LIMIT, NoSlotError, Packer, RefusedError
 
 log = logging.getLogger(__name__)
 QUOTA_LIMIT = 128  # credits under way at once fit the socket buffer of every Linux
@@ -149,7 +149,7 @@ class Outlet(Slot):
             return None
         with self._lock:
             for reader in self.readers:  # now, so that `put` need not
-                if reader.credits <= 1:
+                if reader.credits < reader.quota - 1:
                     self._drain(reader)
             array = self.ring.loan_locked(shape, dtype)
             if array is None and self._collect_all():
@@ -318,7 +318,7 @@ class Outlet(Slot):
         if reader.is_gone:
             return False
         try:
-            data = reader.socket.recv(64)
+            data = reader.socket.recv(CREDIT.size * CREDITS_LIMIT)
         except BlockingIOError:
             return False
         except OSError:
@@ -337,7 +337,7 @@ class Outlet(Slot):
 
     def _drain(self, reader: Reader) -> None:
         """All credits that came, and what the socket takes of the backlog."""
-        while self._collect(reader) and reader.ready.poll(0):
+        while reader.ready.poll(0) and self._collect(reader):
             pass
         if not reader.backlog:
             return

@@ -10,7 +10,14 @@ from threading import Lock
 from haihe.runtime.errors import LinkError
 from haihe.runtime.links.ring import Lease, Mapping
 from haihe.runtime.links.slot import Sample
-from haihe.runtime.links.wire import CREDIT, DATAGRAM_LIMIT, HEADER, TAKEN, Unpacker
+from haihe.runtime.links.wire import (
+    CREDIT,
+    CREDITS_LIMIT,
+    DATAGRAM_LIMIT,
+    HEADER,
+    TAKEN,
+    Unpacker,
+)
 from haihe.runtime.types import Message, encode
 
 ONE = CREDIT.pack(TAKEN)
@@ -54,6 +61,7 @@ class Inlet:
         self._last: Sample | None = None
         self._before: Sample | None = None
         self._holds = False
+        self._unpaid = 0  # credits of messages without a slot, until `settle`
         self._owed: deque[bytes] = deque()
         self._taken: list[int] = []  # by local queue
         self._taking = Lock()
@@ -89,8 +97,12 @@ class Inlet:
 
     def settle(self) -> None:
         """After `receive(hold=True)`, when what came is handed on: let go of the message before
-        it. So its credit goes back when the new one is on its way, not ahead of it."""
+        it. So credits go back when the new one is on its way, not ahead of it."""
         self._before = None
+        while self._unpaid:
+            count = min(self._unpaid, CREDITS_LIMIT)
+            self._unpaid -= count
+            self._give(ONE * count)
 
     def done(self) -> None:
         """fifo: a message has left the local queue, its credit goes back. See `taker`."""
@@ -137,10 +149,11 @@ class Inlet:
                 if self.fifo:
                     self._give(ONE)
                 return None
-        try:
-            message = self._unpacker.unpack(self._view[HEADER.size : size], lease)
-        finally:
-            if slot < 0 and not self.fifo:
+        message = self._unpacker.unpack(self._view[HEADER.size : size], lease)
+        if lease is None and not self.fifo:
+            if self._holds:
+                self._unpaid += 1
+            else:
                 self._give(ONE)
         if lease is not None and not lease.is_whole():  # while it was unpacked
             self.torn += 1

@@ -24,6 +24,7 @@ BIG = 1024  # bytes from which on an array goes into a slot
 DATAGRAM_LIMIT = 128 * 1024  # below the socket buffer of every Linux (net.core.wmem_default)
 TAKEN = -1
 CREDIT = struct.Struct("<i")
+CREDITS_LIMIT = 16  # in one datagram
 
 
 class RefusedError(LinkError):

@@ -16,6 +16,7 @@ import msgspec
 from haihe.runtime.errors import PlanError
 from haihe.runtime.graph import Graph, NodeUse
 from haihe.runtime.node import InputPort
+from haihe.runtime.plan.group_plans import goal_plans, group_plans, held_by
 from haihe.runtime.plan.model import (
     BusPlan,
     EdgePlan,
@@ -75,6 +76,7 @@ class _Planner:
         self.devices = devices
         self.placements = placements
         self.starts = {name for thread in graph.threads.values() for name in thread.nodes}
+        self.starts |= {name for name, use in graph.nodes.items() if use.contract.blocking}
         self.triggers = {name: self._trigger(use) for name, use in graph.nodes.items()}
         self.domains: dict[str, Domain] = {}
         self.bus_domains: dict[str, Domain] = {}
@@ -90,6 +92,7 @@ class _Planner:
         for name in graph.nodes:
             self._refuse_circle(name)
             self._domain(name)
+        self._check_selects()
         domains = list(dict.fromkeys([*self.domains.values(), *self.bus_domains.values()]))
         # fastest first: the order of lanes is the order of release on equal times
         domains.sort(key=lambda d: (not d.every_ns, d.every_ns))
@@ -105,11 +108,12 @@ class _Planner:
         ]
         lanes = tuple(LanePlan(task.name, task) for task in tasks)
         streams = tuple(r for r, d in graph.devices.items() if d.kind.stream)
+        shared = {name for thread in graph.threads.values() for name in thread.nodes}
         for thread in graph.threads.values():
             if any(
                 lane.name == thread.name
                 for d, lane in zip(domains, lanes, strict=True)
-                if not d.start
+                if d.start not in shared
             ):
                 raise PlanError(
                     f"{thread.line}: thread {thread.name}: a lane that has its own thread is "
@@ -124,20 +128,25 @@ class _Planner:
             for domain, lane in zip(domains, lanes, strict=True)
             if not domain.start
         ]
-        return Plan(graph.name, lanes, tuple(edges), streams, tuple(threads))
+        lanes = tuple(held_by(graph, self.triggers, lane) for lane in lanes)
+        lane_of = {step.name: lane.name for lane in lanes for step in lane.task.steps}
+        goals = goal_plans(graph, lane_of)
+        groups = group_plans(graph, lanes, lane_of, goals)
+        return Plan(graph.name, lanes, tuple(edges), streams, tuple(threads), groups, goals)
 
     def _threads(self, started: Mapping[str, str]) -> list[ThreadPlan]:
-        return [
-            self._placed(ThreadPlan(t.name, tuple(started[n] for n in t.nodes), t.policy))
+        threads = [
+            ThreadPlan(t.name, tuple(started[n] for n in t.nodes), t.policy)
             for t in self.graph.threads.values()
         ]
+        named = {name for thread in threads for name in thread.lanes}
+        alone = [ThreadPlan(n, (n,)) for start, n in started.items() if start and n not in named]
+        return [self._placed(thread) for thread in (*threads, *alone)]
 
     def _placed(self, thread: ThreadPlan) -> ThreadPlan:
         place = self.placements.get(thread.name, Placement())
         process = place.process or self._process(thread)
-        return msgspec.structs.replace(
-            thread, core=place.core, rank=place.rank, process=process
-        )
+        return msgspec.structs.replace(thread, core=place.core, rank=place.rank, process=process)
 
     def _process(self, thread: ThreadPlan) -> str:
         """The process that the graph names for a thread's nodes."""
@@ -156,6 +165,8 @@ class _Planner:
     def _trigger(self, use: NodeUse) -> Ref | int:
         """The input that triggers the node, or its period in ns."""
         contract = use.contract
+        if use.select:
+            return next(iter(use.inputs.values()))
         if contract.every_ns is not None:
             return contract.every_ns
         if contract.on is not None:
@@ -164,16 +175,19 @@ class _Planner:
                     f"{use.line}: node {use.name}: its trigger {contract.on} is not connected. "
                     "Connect it."
                 )
-            if use.inputs[contract.on].source == "feedback":
+            if use.inputs[contract.on].source in ("feedback", "goal"):
+                what = "a feedback, which only remembers"
+                if use.inputs[contract.on].source == "goal":
+                    what = "a goal's request, which is there or not"
                 raise PlanError(
-                    f"{use.line}: node {use.name}: its trigger {contract.on} is a feedback, which "
-                    "only remembers. Let another input trigger it, or give it a period."
+                    f"{use.line}: node {use.name}: its trigger {contract.on} is {what}. Let "
+                    "another input trigger it, or give it a period."
                 )
             return use.inputs[contract.on]
         connected = [
             port
             for port in contract.inputs
-            if port.name in use.inputs and use.inputs[port.name].source != "feedback"
+            if port.name in use.inputs and use.inputs[port.name].source not in ("feedback", "goal")
         ]
         unaged = [port.name for port in connected if port.fifo] or [
             port.name for port in connected if port.fresh is None and port.aligned is None
@@ -185,6 +199,19 @@ class _Planner:
                 'exactly one would be the trigger. Say @node(every="20ms") or @node(on="input").'
             )
         return use.inputs[unaged[0]]
+
+    def _check_selects(self) -> None:
+        """What a select takes over is made in its own tick."""
+        for use in self.graph.nodes.values():
+            if not use.select:
+                continue
+            for ref in use.inputs.values():
+                if self.domains[ref.owner] != self.domains[use.name]:
+                    raise PlanError(
+                        f"{use.line}: {use.name}: {next(iter(use.inputs.values()))} and {ref} are "
+                        "of different rates. What is selected is made in one tick: give their "
+                        "nodes one period, or one trigger."
+                    )
 
     def _refuse_circle(self, name: str) -> None:
         path: list[str] = []
@@ -232,6 +259,7 @@ class _Planner:
                     name = trigger.owner
                     trigger = self.triggers[name]
                 if isinstance(trigger, int):
+                    self._refuse_blocking(role, name)
                     return Domain(trigger, "", name if name in self.starts else "")
         cycle = self.devices[role].cycle_ns if role in self.devices else 0
         if not cycle:
@@ -240,6 +268,15 @@ class _Planner:
                 "its own cycle must be known. Give `cycle: 20ms` in the unit profile."
             )
         return Domain(cycle, "")
+
+    def _refuse_blocking(self, role: str, name: str) -> None:
+        use = self.graph.nodes[name]
+        if use.contract.blocking:
+            raise PlanError(
+                f"{use.line}: node {name} is blocking, and its lane would cycle {role}: while it "
+                f"waits, nothing would guard {role}. Let another periodic node command it, which "
+                f"samples what {name} gives with fresh()."
+            )
 
     # --- order and tasks ----------------------------------------------------------------------
 
@@ -292,6 +329,8 @@ class _Planner:
                         f"{ref.owner} always gives the previous firing's value. Drop fresh()."
                     )
                 kind, contract["fed_by"] = "loop", str(fed)
+            elif ref.source == "goal":
+                kind = "goal"
             elif (ref.owner in local) or (ref.source == "device" and ref.owner in roles):
                 kind = "local"
             else:
@@ -381,14 +420,14 @@ class _Planner:
             edge = connect(
                 ref,
                 f"{use.name}.{port.name}",
-                trigger=trigger == ref,
+                trigger=trigger == ref or use.select,
                 fresh_ns=fresh.limit_ns if fresh else None,
                 on_stale=fresh.on_stale if fresh else "skip",
                 **self._alignment(use, port),
             )
             inputs.append((port.name, edge))
         inner = ""
-        if not isinstance(trigger, int) and str(trigger) != domain.source:
+        if not (isinstance(trigger, int) or use.select or str(trigger) == domain.source):
             inner = str(trigger)
         return StepPlan(
             name=use.name,
@@ -400,6 +439,9 @@ class _Planner:
             deadline_ns=contract.deadline_ns,
             budget_ns=contract.budget_ns or 0,
             recorded=contract.recorded,
+            modes=use.modes,
+            on_error=contract.on_error,
+            select=use.select,
         )
 
     def _alignment(self, use: NodeUse, port: InputPort) -> dict[str, int]:

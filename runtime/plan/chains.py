@@ -1,6 +1,7 @@
-"""Chains of a plan: from a source to an actuator, or to a lane whose outputs nobody samples."""
+"""Chains of a plan: from a source to an actuator, or to a lane whose outputs nobody samples; and
+which lanes can delay which."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -43,6 +44,31 @@ def chains_of(plan: Plan) -> tuple[Chain, ...]:
     return tuple(found)
 
 
+def delayed_by(plan: Plan) -> dict[str, frozenset[str]]:
+    """For each lane those that are late when one of its nodes takes longer than its budget, itself
+    among them.
+
+    They share its interpreter, come after it on its core, are triggered by such a lane, or are held
+    back when its queue is full. A lane that only samples is not among them: it takes what is there,
+    and its age is that of a chain.
+    """
+    threads = {name: thread for thread in plan.threads for name in thread.lanes}
+    next_to: dict[str, set[str]] = {}
+    for lane in plan.lanes:
+        own = threads.get(lane.name)
+        found = next_to.setdefault(lane.name, {lane.name})
+        for other in plan.lanes:
+            its = threads.get(other.name)
+            is_beside = own is None or its is None or own.process == its.process
+            if own is not None and its is not None and own.core == its.core >= 0:
+                is_beside = is_beside or own.rank > its.rank
+            is_held = lane.task.fifo and other.task.fifo
+            is_held = is_held and lane.task.trigger in other.task.publishes
+            if is_beside or is_held or other.task.trigger in lane.task.publishes:
+                found.add(other.name)
+    return {lane.name: frozenset(_closure(lane.name, next_to)) for lane in plan.lanes}
+
+
 def _ends(plan: Plan, after: dict[str, set[str]]) -> Iterator[tuple[str, str]]:
     for lane in plan.lanes:
         actuators = [bus.role for bus in lane.task.buses if bus.command_edge >= 0]
@@ -52,7 +78,7 @@ def _ends(plan: Plan, after: dict[str, set[str]]) -> Iterator[tuple[str, str]]:
             yield lane.name, lane.name
 
 
-def _closure(start: str, following: dict[str, set[str]]) -> set[str]:
+def _closure(start: str, following: Mapping[str, set[str]]) -> set[str]:
     found, waiting = {start}, [start]
     while waiting:
         for name in following.get(waiting.pop(), ()):

@@ -7,7 +7,8 @@ their budgets, which only virtual time spends.
 
 Order inside a firing: read the buses, sample the slots, then the one clock reading from which
 every age and dt derives, the nodes, the end (recorded too: the guard steps at it, so that what a
-slow node computed is as old as it is), publication, guard and write, the record.
+slow node computed is as old as it is), publication, guard and write, what goals and modes make of
+it, the record. A mode is that of the firing's start.
 """
 
 import struct
@@ -19,8 +20,10 @@ from haihe.runtime.links.slot import nearest
 from haihe.runtime.node import Contract, Inject
 from haihe.runtime.plan.model import Plan, StepPlan, TaskPlan
 
-CALLED, QUIET, STALE, ABSENT, RAISED, NOT_TRIGGERED, UNALIGNED = range(7)
-OUTCOMES = ("called", "silent", "stale", "absent", "raised", "not triggered", "unaligned")
+CALLED, QUIET, STALE, ABSENT, RAISED, NOT_TRIGGERED, UNALIGNED, OFF = range(8)
+OUTCOMES = (
+    "called", "silent", "stale", "absent", "raised", "not triggered", "unaligned", "off",
+)  # fmt: skip
 CODE_BITS = 3  # of an outcome; above them, a bit for each output that was published
 
 
@@ -96,6 +99,12 @@ class _Generator:
         )
         for source in self.loops:
             self.ids[source] = len(self.ids)
+        self.goals = [goal for goal in plan.goals if goal.lane == task.name]
+        for goal in self.goals:
+            self.ids[goal.request] = len(self.ids)
+        self.groups = [group for group in plan.groups if group.home == task.name]
+        named = dict.fromkeys(name for step in task.steps for name, _ in step.modes)
+        self.modes = {name: f"h{i}" for i, name in enumerate(named)}
 
     @staticmethod
     def _source(step: StepPlan, port: str) -> str:
@@ -173,6 +182,9 @@ class _Generator:
             names += [f"Y{self.ids[self._source(step, port)]}" for port in step.outputs]
             if self._injects(step, Inject.RNG):
                 names.append(f"X{index}")
+        names += ["MODES"] if self.modes else []
+        names += [f"H{i}" for i in range(len(self.goals))]
+        names += [f"D{i}" for i in range(len(self.groups))]
         for index, bus in enumerate(self.task.buses):
             names.append(f"R{index}")
             if bus.command_edge >= 0:
@@ -208,13 +220,64 @@ class _Generator:
             out(f"else: q{i}, m{i}, o{i}, f{i} = s{i}")
         for index, bus in enumerate(task.buses):
             out(f"if b{index}: f{self.ids[bus.state]} = t")
+        for i, goal in enumerate(self.goals):
+            g = self.ids[goal.request]
+            out(f"q{g}, m{g}, o{g}, f{g} = H{i}.sample(t)")
+        for name, h in self.modes.items():
+            out(f"{h} = MODES[{name!r}]")
         out("w = 0")
+
+    def _select(self, index: int, step: StepPlan) -> None:
+        """Take over what was published in this firing, the first of several."""
+        out, i = self.out, self.ids[self._source(step, step.outputs[0])]
+        out(f"c{index} = {QUIET}")
+        for _, number in step.inputs:
+            j, e = self.ids[self.plan.edges[number].source], f"E{number}"
+            out(f"if n{j}:")
+            out.depth += 1
+            out(f"{e}.last = q{j}")
+            out(f"if n{i}: {e}.overwritten += 1")
+            out("else:")
+            out(f"q{i} += 1; m{i} = m{j}; o{i} = o{j}; f{i} = t; n{i} = True", 1)
+            out(f"c{index} = {CALLED}", 1)
+            out(f"{e}.received += 1; {e}.count += 1; {e}.total_ns += t - o{j}", 1)
+            out(f"if t - o{j} > {e}.worst_ns: {e}.worst_ns = t - o{j}", 1)
+            out.depth -= 1
+        out(f"if n{i}: T{index}.called += 1")
+        out(f"else: T{index}.silent += 1")
 
     def _step(self, index: int, step: StepPlan) -> None:
         out = self.out
-        contract = self.contracts[step.name]
         for port in step.outputs:
             out(f"n{self.ids[self._source(step, port)]} = False")
+        if step.modes:
+            self._unless_off(index, step)
+            out.depth += 1
+        if step.select:
+            self._select(index, step)
+        else:
+            self._node(index, step)
+        if step.modes:
+            out.depth -= 1
+
+    def _unless_off(self, index: int, step: StepPlan) -> None:
+        """A node of another mode is not called, and what comes for it meanwhile is lost."""
+        out = self.out
+        is_off = " or ".join(f"{self.modes[group]} != {mode!r}" for group, mode in step.modes)
+        out(f"if {is_off}:")
+        out(f"c{index} = {OFF}; T{index}.off += 1", 1)
+        for _, number in step.inputs:
+            edge, e = self.plan.edges[number], f"E{number}"
+            if edge.kind in ("loop", "aligned", "goal"):
+                continue
+            q = f"q{self.ids[edge.source]}"
+            lost = "1" if edge.kind == "fifo" else f"{q} - {e}.last"
+            out(f"if {q} > {e}.last: {e}.overwritten += {lost}; {e}.last = {q}", 1)
+        out("else:")
+
+    def _node(self, index: int, step: StepPlan) -> None:
+        out = self.out
+        contract = self.contracts[step.name]
         out(f"c{index} = {NOT_TRIGGERED}")
         if step.trigger:
             out(f"if {self._fired(step.trigger)}:")
@@ -390,6 +453,15 @@ class _Generator:
             state = self.ids[bus.state]
             out(f"g = G{index}(e, gc{index}, f{i} if q{i} else 0, m{state} if b{index} else None)")
             out(f"yield from W{index}(g, o{i} if q{i} else 0, E{bus.command_edge}, q{i})")
+        for i, goal in enumerate(self.goals):
+            status = self.ids[goal.status]
+            out(f"if n{status}: H{i}.report(m{status})")
+        for i, group in enumerate(self.groups):
+            sources = [source for mode in group.modes for source in (mode.enter, mode.leave)]
+            held = ", ".join(
+                f"m{self.ids[s]} if n{self.ids[s]} else None" if s else "None" for s in sources
+            )
+            out(f"D{i}.decide(({held},))")
         fields = ["1", "firing", "release", "t", "e - t"]
         fields += [f"q{self.ids[s]}" for s in task.reads]
         for index, step in enumerate(task.steps):

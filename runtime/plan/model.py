@@ -13,7 +13,8 @@ class EdgePlan(msgspec.Struct, frozen=True):
 
     kind: `local` (same tick or last value inside one task), `slot` (between tasks: one place,
     latest wins), `fifo` (between tasks, in order), `aligned` (between tasks: the one captured
-    nearest to the trigger), `loop` (feedback: the previous firing's value).
+    nearest to the trigger), `loop` (feedback: the previous firing's value), `goal` (the request of
+    the goal that is active in this lane, absent when none is).
     """
 
     source: str
@@ -44,6 +45,9 @@ class StepPlan(msgspec.Struct, frozen=True):
     deadline_ns: int | None = None
     budget_ns: int = 0
     recorded: bool = False
+    modes: tuple[tuple[str, str], ...] = ()  # (group, mode): called only in all of these
+    on_error: str = "stop"
+    select: bool = False  # calls nothing: takes over the first input published in this firing
 
 
 class BusPlan(msgspec.Struct, frozen=True):
@@ -52,6 +56,8 @@ class BusPlan(msgspec.Struct, frozen=True):
     role: str
     state: str  # "neck.state"
     command_edge: int = -1  # index in Plan.edges, -1: read only
+    held_by: tuple[str, ...] = ()  # groups by whose modes its command is made, or not
+    idle: tuple[tuple[str, str], ...] = ()  # (group, mode) in which nothing commands it
 
 
 class TaskPlan(msgspec.Struct, frozen=True):
@@ -90,6 +96,59 @@ class ThreadPlan(msgspec.Struct, frozen=True):
     process: str = ""
 
 
+class ModePlan(msgspec.Struct, frozen=True):
+    """One mode of a group. enter, leave: sources of the conditions, "" for none."""
+
+    name: str
+    enter: str = ""
+    auto: bool = True  # entered as soon as `enter` begins to hold; False: on request only
+    leave: str = ""
+    then: str = ""  # the mode after it
+    goal: str = ""  # active while this goal is
+
+
+class LadderPlan(msgspec.Struct, frozen=True):
+    """When a group steps down to a cheaper mode, and up again; see exec/ladder.py.
+
+    order: from full to cheapest. A threshold of 0 is not looked at, a battery's neither.
+    """
+
+    order: tuple[str, ...]
+    misses: int = 0  # of deadlines and budgets, within `window_ns`
+    window_ns: int = 0
+    heat_degc: float = 0.0
+    load: float = 0.0  # of all cores, 0..1
+    battery: float = 0.0  # 0..1
+    settle_ns: int = 0  # from a step down to the next
+    hold_ns: int = 0  # all must have been well for so long before a step up
+
+
+class GroupPlan(msgspec.Struct, frozen=True):
+    """Modes of which one is active at a time. home: the lane that decides ("": a ladder does, from
+    outside). lanes: all that it concerns."""
+
+    name: str
+    initial: str
+    modes: tuple[ModePlan, ...]
+    home: str
+    lanes: tuple[str, ...]
+    ladder: LadderPlan | None = None
+
+    def mode(self, name: str) -> ModePlan:
+        """The mode of that name."""
+        return next(mode for mode in self.modes if mode.name == name)
+
+
+class GoalPlan(msgspec.Struct, frozen=True):
+    """A goal: its lane, the source of its request, of its status, and the time that it may take."""
+
+    name: str
+    lane: str
+    request: str
+    status: str
+    timeout_ns: int
+
+
 class Plan(msgspec.Struct, frozen=True):
     """The compiled graph."""
 
@@ -98,6 +157,8 @@ class Plan(msgspec.Struct, frozen=True):
     edges: tuple[EdgePlan, ...]
     streams: tuple[str, ...]  # stream roles, each with a reader of its own
     threads: tuple[ThreadPlan, ...] = ()
+    groups: tuple[GroupPlan, ...] = ()
+    goals: tuple[GoalPlan, ...] = ()
 
     @property
     def processes(self) -> tuple[str, ...]:
@@ -111,7 +172,7 @@ class Plan(msgspec.Struct, frozen=True):
     def maker_process(self, source: str) -> str:
         """The process in which a source is made: its lane's; a stream is read in the process of
         the lane that it triggers, or of the first that samples it."""
-        readers = []
+        readers: list[str] = []
         for lane in self.lanes:
             if source in lane.task.publishes:
                 return self.process_of(lane.name)
@@ -154,6 +215,13 @@ class Plan(msgspec.Struct, frozen=True):
             if where or len(thread.lanes) > 1:
                 how = f" ({thread.policy})" if len(thread.lanes) > 1 else ""
                 lines.append(f"  thread {thread.name:<12} {', '.join(thread.lanes)}{how}{where}")
+        for group in self.groups:
+            who = f"decided in {group.home}" if group.home else "decided by its ladder"
+            names = " · ".join(mode.name for mode in group.modes)
+            lines.append(f"  modes {group.name:<13} {names}  (at first {group.initial}, {who})")
+        for goal in self.goals:
+            within = format_ns(goal.timeout_ns)
+            lines.append(f"  goal {goal.name:<14} in {goal.lane}, within {within}")
         for edge in self.edges:
             limit = f"  fresh {format_ns(edge.fresh_ns)}" if edge.fresh_ns else ""
             how = "triggers" if edge.trigger else edge.kind

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from haihe.runtime.errors import RecordError
+from haihe.runtime.record.packer import CUT
 from haihe.runtime.record.reader import McapReader
 
 log = logging.getLogger(__name__)
 
-CUT = "haihe.cut"  # metadata of a file that was made from a cut one
 _KEEP_ABOVE = 1 << 16  # bytes: more than a cut last record; the damaged original is kept
 
 

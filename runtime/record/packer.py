@@ -17,6 +17,7 @@ import os
 import struct
 import threading
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -28,10 +29,13 @@ MAGIC = b"\x89MCAP0\r\n"
 HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK = 1, 2, 3, 4, 5, 6
 CHUNK_INDEX, ATTACHMENT, METADATA, DATA_END = 8, 9, 12, 15
 
+CUT = "haihe.cut"  # metadata of a file whose end is missing
+
 _WRITE_PERIOD_S = 0.05
 _SYNC_PERIOD_S = 1.0
 _BLOCK_SIZE = 1 << 20  # one write; also what a failed write can hold up at most
 _COPY_LIMIT = 1 << 16  # larger messages are written from their own memory
+_TAIL_SIZE = 1 << 14  # more than what `close` adds
 _ITEM_COST = 256  # of a queued message besides its data: tuple, integers, record header
 _HEAD = struct.Struct("<BQ")
 _MESSAGE_HEAD = struct.Struct("<BQHIQQ")
@@ -70,14 +74,20 @@ class McapPacker:
         profile: str = "haihe",
         library: str = "haihe.runtime.record",
         budget_bytes: int = 256 << 20,
+        room: Callable[[int], int] | None = None,
     ) -> None:
-        """Create the file and start writing. Raises RecordError; never overwrites a file."""
+        """Create the file and start writing. Raises RecordError; never overwrites a file.
+
+        room: asked by the writing thread, with a size in bytes, how large the file may become;
+        when that is less, the recording ends there and what comes after is counted as lost.
+        """
         self.path = os.fspath(path)
         self.error: Exception | None = None
         self.lost: dict[int, int] = {}
         self._topics: dict[int, str] = {}
         self._schemas: dict[tuple[str, str, bytes], int] = {}
         self._budget = budget_bytes
+        self._room, self._granted = room, 0
         self._queue: deque[_Item] = deque()
         self._queued_bytes = 0
         self._size = 0
@@ -206,6 +216,11 @@ class McapPacker:
                     "space on the disk or replace it, then run: haihe rec fix " + self.path
                 ) from self.error
 
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._size
+
     def __enter__(self) -> Self:
         return self
 
@@ -236,8 +251,10 @@ class McapPacker:
                 lost[topic] = lost.get(topic, 0) + count
         counts = {topic: str(count) for topic, count in lost.items()}
         items = pack_string("haihe.lost") + pack_map(counts)
+        cut = pack_string(CUT) + pack_map({"why": "quota"})
         return (
             (pack_record(METADATA, items) if lost else b"")
+            + (pack_record(METADATA, cut) if self._budget < 0 else b"")
             + pack_record(DATA_END, bytes(4))
             + pack_record(FOOTER, bytes(20))
             + MAGIC
@@ -273,12 +290,41 @@ class McapPacker:
             stopping = self._stop.wait(_WRITE_PERIOD_S)  # when set, all is queued: drain it once
             while batch := self._take():
                 before = self._size
+                if self._room is not None and not self._has_room(batch):
+                    self._drop(batch)
+                    continue
                 try:
                     if self.error is None:
                         self._store(batch)
                 except (OSError, MemoryError) as exc:
                     self._fail(exc)
                 self._settle(batch, before)
+
+    def _has_room(self, batch: list[_Item]) -> bool:
+        """Whether the file may grow by that; if not, the recording ends before it."""
+        if self._budget < 0:
+            return False
+        wanted = self._size + _TAIL_SIZE
+        wanted += sum(len(item[4]) + _MESSAGE_HEAD.size for item in batch)
+        if wanted > self._granted:
+            self._granted = self._room(wanted) if self._room is not None else wanted
+        if wanted <= self._granted:
+            return True
+        with self._lock:
+            self._budget = -1
+        log.error(
+            "recording %s: it ends here, at %d bytes: it may have %d by the quota of its folder. "
+            "What comes is counted as lost; raise the quota, or record less.",
+            self.path, self._size, self._granted,
+        )  # fmt: skip
+        return False
+
+    def _drop(self, batch: list[_Item]) -> None:
+        with self._lock:
+            for channel, _, _, _, data in batch:
+                self._queued_bytes -= len(data) + _ITEM_COST
+                if channel:
+                    self.lost[channel] += 1
 
     def _take(self) -> list[_Item]:
         """The oldest queued items, about one block of them."""

@@ -10,8 +10,8 @@ import msgspec
 from haihe.runtime.errors import RecordError
 from haihe.runtime.plan.codegen import record_layout
 from haihe.runtime.plan.model import Plan
-from haihe.runtime.record.fix import CUT
 from haihe.runtime.record.format import FIRING, STAMPS, LaneRecord, parse_block
+from haihe.runtime.record.packer import CUT
 from haihe.runtime.record.reader import McapReader
 from haihe.runtime.record.recorder import FORMAT
 from haihe.runtime.record.sink import FORM_JPEG, FORM_MESSAGE

@@ -6,7 +6,9 @@ memory, one writer and one reader. What was written before a kill -9 is read aft
               i64 publish time, topic, data
 
 All little endian. The writer stores its count after the bytes, with a lock taken in between: its
-release orders the two for the other process. When the ring is full, a message is lost and counted.
+release orders the two for the other process. Counts are stored as words, whole or not at all:
+struct.pack_into clears a field before it fills it, and the other process, or the next after a
+kill -9, would see that. When the ring is full, a message is lost and counted.
 """
 
 import mmap
@@ -17,8 +19,7 @@ from collections.abc import Iterator
 
 from haihe.runtime.record.sink import Frames, Records
 
-_COUNTS = struct.Struct("<QQQ")
-_U64 = struct.Struct("<Q")
+WRITTEN, READ, LOST = 0, 1, 2  # words
 _HEAD = struct.Struct("<IHIqq")
 START = 64  # of the ring, on a cache line of its own
 
@@ -29,9 +30,11 @@ class _Ring:
     def __init__(self, fd: int) -> None:
         self.size = os.fstat(fd).st_size - START
         self._map = mmap.mmap(fd, self.size + START)
+        self._counts = memoryview(self._map)[:START].cast("Q")
 
     def close(self) -> None:
         """Release the memory; safe to call twice."""
+        self._counts.release()
         self._map.close()
 
 
@@ -42,17 +45,16 @@ class RelayWriter(_Ring, Records):
         Records.__init__(self, frames)
         _Ring.__init__(self, fd)
         self._lock, self._order = threading.Lock(), threading.Lock()
-        self._written, _, self._lost = _COUNTS.unpack_from(self._map, 0)
+        self._written, self._lost = self._counts[WRITTEN], self._counts[LOST]
 
     def append(self, topic: str, sequence: int, log_ns: int, publish_ns: int, data: bytes) -> None:
         """One message, or a loss."""
         name = topic.encode()
         size = _HEAD.size + len(name) + len(data)
         with self._lock:
-            (read,) = _U64.unpack_from(self._map, 8)
-            if size > self.size - (self._written - read):
+            if size > self.size - (self._written - self._counts[READ]):
                 self._lost += 1
-                _U64.pack_into(self._map, 16, self._lost)
+                self._counts[LOST] = self._lost
                 return
             at = self._written
             head = _HEAD.pack(size - 4, len(name), sequence, log_ns, publish_ns)
@@ -60,7 +62,7 @@ class RelayWriter(_Ring, Records):
             self._written = self._put(at, data)
             with self._order:
                 pass
-            _U64.pack_into(self._map, 0, self._written)
+            self._counts[WRITTEN] = self._written
 
     def _put(self, at: int, data: bytes) -> int:
         place = at % self.size
@@ -77,18 +79,18 @@ class RelayReader(_Ring):
     @property
     def lost(self) -> int:
         """Messages for which the ring had no room."""
-        return int(_U64.unpack_from(self._map, 16)[0])
+        return self._counts[LOST]
 
     def take(self) -> Iterator[Message]:
         """What has been written since the last time; its room is given back message by message."""
-        written, read, _ = _COUNTS.unpack_from(self._map, 0)
+        written, read = self._counts[WRITTEN], self._counts[READ]
         while read < written:
             head = self._get(read, _HEAD.size)
             rest, name_size, sequence, log_ns, publish_ns = _HEAD.unpack(head)
             body = self._get(read + _HEAD.size, rest + 4 - _HEAD.size)
             topic, data = body[:name_size].decode(), body[name_size:]
             read += rest + 4
-            _U64.pack_into(self._map, 8, read)
+            self._counts[READ] = read
             yield topic, sequence, log_ns, publish_ns, data
 
     def _get(self, at: int, size: int) -> bytes:

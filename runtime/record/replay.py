@@ -7,7 +7,6 @@ objects, fed with the recorded replies; what they want to send is compared with 
 """
 
 import logging
-import pickle
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -30,8 +29,9 @@ from haihe.runtime.plan.codegen import (
 )
 from haihe.runtime.plan.model import Plan, TaskPlan
 from haihe.runtime.record.format import FIRING, RESTART, SETUP, STAMPS, STOP, LaneRecord
-from haihe.runtime.record.recording import Recording
-from haihe.runtime.record.state import load_state
+from haihe.runtime.record.recording import Recording, StreamRecord
+from haihe.runtime.record.sink import FORM_MESSAGE
+from haihe.runtime.record.start import begin_at_keyframes, state_kinds
 from haihe.runtime.traced import Ref
 from haihe.runtime.types import decode
 
@@ -56,6 +56,7 @@ class ReplayReport(msgspec.Struct):
     mode: str
     firings: int = 0
     skipped: int = 0  # not replayable: what they consumed lies beyond the cut of the file
+    lost: int = 0  # not replayable: what they consumed died with its maker and their process
     bytes_equal: int = 0
     differences: list[Difference] = []
     differing: int = 0  # all differences; the list holds the first ones
@@ -74,6 +75,8 @@ class ReplayReport(msgspec.Struct):
         ]
         if self.skipped:
             lines.append(f"  {self.skipped} firings lie beyond the end of the file")
+        if self.lost:
+            lines.append(f"  {self.lost} firings read what died unrecorded with their process")
         lines += [f"  {difference}" for difference in self.differences]
         return "\n".join(lines)
 
@@ -190,8 +193,11 @@ class Replayer:
             lane.on_log = lambda fixed, lane=lane: self._logged(lane, fixed)
         self._kinds: dict[str, Any] = {}
         self._load_sources()
-        if start_s:
-            self._start_at(start_s)
+        if start_s or "ring" in recording.header:
+            lanes = [(replay.lane, replay.records) for replay in self._lanes]
+            places = begin_at_keyframes(recording, graph, lanes, start_s)
+            for replay, at in zip(self._lanes, places, strict=True):
+                replay.at = at
 
     def _timing(self, index: int) -> Timing:
         return Timing(
@@ -201,11 +207,7 @@ class Replayer:
     # --- sources ------------------------------------------------------------------------------
 
     def _load_sources(self) -> None:
-        kinds = {
-            f"{role}.{port}": kind
-            for role, device in self.graph.devices.items()
-            for port, kind in device.kind.states.items()
-        }
+        kinds = state_kinds(self.graph)
         for index, source in self.assembly.readers:
             if source in self.recording.streams:
                 self._kinds[source] = kinds[source]
@@ -265,7 +267,12 @@ class Replayer:
         self.report.skipped = sum(
             sum(r.kind == FIRING for r in replay.records[replay.at :]) for replay in self._lanes
         )
-        if self.report.skipped and self.recording.complete:
+        is_cut = (
+            not self.recording.complete
+            or "ring" in self.recording.header
+            or "lost" in self.recording.notes  # records of a process
+        )
+        if self.report.skipped and not is_cut:
             self._differs(self._lanes[0].lane, 0, "firings wait for messages that never came")
         self.report.sent = {role: b"".join(parts) for role, parts in self._sent.items()}
         for lane in self.assembly.lanes:
@@ -275,34 +282,58 @@ class Replayer:
 
     def _next(self) -> _LaneReplay | None:
         """The lane whose turn it is: of those that are ready, the earliest as recorded."""
-        waiting = [replay for replay in self._lanes if replay.at < len(replay.records)]
-        waiting.sort(key=_LaneReplay.next_clock)
-        return next((replay for replay in waiting if self._is_ready(replay)), None)
+        while True:
+            waiting = [replay for replay in self._lanes if replay.at < len(replay.records)]
+            waiting.sort(key=_LaneReplay.next_clock)
+            found = next((one for one in waiting if self._missing(one) is None), None)
+            if found is not None or not any(self._skip(one) for one in waiting):
+                return found
 
-    def _is_ready(self, replay: _LaneReplay) -> bool:
+    def _missing(self, replay: _LaneReplay) -> tuple[str, int] | None:
+        """A message that the next record of a lane consumed and that is not there (yet)."""
         record = replay.records[replay.at]
         if record.kind != FIRING:
-            return True
+            return None
         lane = replay.lane
         for source, sequence in zip(lane.task.reads, record.fixed[4:], strict=False):
             history = self._link(lane.index, source).history
             if sequence and sequence not in history:
                 orphan = self.recording.orphans.get(source, {}).get(sequence)
                 if orphan is None:
-                    return False
-                history[sequence] = self._orphan(lane, source, sequence, orphan)
+                    return source, sequence
+                history[sequence] = self._orphan(source, sequence, orphan)
+        return None
+
+    def _skip(self, replay: _LaneReplay) -> bool:
+        """A lane that died, and consumed what died unrecorded too, goes on at its restart: whether
+        this is such a one."""
+        missing = self._missing(replay)
+        left = range(replay.at, len(replay.records))
+        restart = next((i for i in left if replay.records[i].kind == RESTART), None)
+        if missing is None or restart is None or not self._never_comes(*missing):
+            return False
+        self.report.lost += sum(r.kind == FIRING for r in replay.records[replay.at : restart])
+        replay.at = restart
         return True
 
-    def _orphan(self, lane: Lane, source: str, sequence: int, stored: bytes) -> Sample:
-        """A message whose maker died before it could record how it made it."""
+    def _never_comes(self, source: str, sequence: int) -> bool:
+        """Whether no lane will make a message any more: its maker is past it, or at its end."""
+        for replay in self._lanes:
+            if source in replay.lane.task.publishes:
+                is_over = replay.at >= len(replay.records)
+                return is_over or replay.lane.sequence_of(source) >= sequence
+        return True
+
+    def _orphan(self, source: str, sequence: int, stored: bytes) -> Sample | StreamRecord:
+        """A message whose maker died before it could record it, or how it made it."""
         origin, fired = STAMPS.unpack_from(stored)
-        kind = next(
-            port.kind
-            for use in self.graph.nodes.values()
-            for port in use.outputs
-            if str(Ref(use.name, port.name, "node")) == source
-        )
-        return (sequence, decode(kind, stored[STAMPS.size :]), origin, fired)
+        data = stored[STAMPS.size :]
+        if source in self._kinds:
+            return StreamRecord(sequence, origin, fired, FORM_MESSAGE, data)
+        kinds = state_kinds(self.graph)
+        for use in self.graph.nodes.values():
+            kinds |= {str(Ref(use.name, port.name, "node")): port.kind for port in use.outputs}
+        return (sequence, decode(kinds[source], data), origin, fired)
 
     def _step(self, replay: _LaneReplay) -> Step:
         lane, record = replay.lane, replay.records[replay.at]
@@ -423,81 +454,6 @@ class Replayer:
         self.report.differing += 1
         if len(self.report.differences) < LISTED:
             self.report.differences.append(Difference(lane.name, firing, what))
-
-    # --- keyframes ----------------------------------------------------------------------------
-
-    def _start_at(self, start_s: float) -> None:
-        """Begin at keyframes no later than `start_s`, each lane early enough to make all that
-        the others will consume."""
-        firsts = [
-            next((r.fixed[2] for r in replay.records if r.kind == FIRING), 0)
-            for replay in self._lanes
-        ]
-        firsts = [t for t in firsts if t]
-        if not firsts:
-            raise RecordError(f"{self.recording.path}: no firings in it.")
-        t = min(firsts) + round(start_s * 1e9)
-        initial = [pickle.dumps(replay.lane.snapshot(), 5) for replay in self._lanes]
-        chosen = {i: self._keyframe_before(replay, t) for i, replay in enumerate(self._lanes)}
-        changed = True
-        while changed:
-            changed = False
-            for i, replay in enumerate(self._lanes):
-                at = self._index_after(replay, chosen[i])
-                for position, source in enumerate(replay.lane.task.reads):
-                    maker = self._maker(source)
-                    if maker is None:
-                        continue
-                    needed = [
-                        r.fixed[4 + position]
-                        for r in replay.records[at:]
-                        if r.kind == FIRING and r.fixed[4 + position]
-                    ]
-                    first = min(needed, default=0)
-                    while first and chosen[maker] and self._made_by(maker, source, chosen) >= first:
-                        chosen[maker] = self._earlier(maker, chosen[maker])
-                        changed = True
-        for i, replay in enumerate(self._lanes):
-            state = initial[i]
-            if chosen[i]:
-                state = dict(self.recording.keyframes[replay.lane.name])[chosen[i]]
-            replay.lane.restore(load_state(state, self.graph))
-            replay.at = self._index_after(replay, chosen[i])
-
-    def _keyframe_before(self, replay: _LaneReplay, t: int) -> int:
-        times = {r.fixed[0]: r.fixed[2] for r in replay.records if r.kind == FIRING}
-        numbers = [n for n, _ in self.recording.keyframes.get(replay.lane.name, [])]
-        return max((n for n in numbers if n in times and times[n] <= t), default=0)
-
-    def _earlier(self, index: int, firing: int) -> int:
-        numbers = [n for n, _ in self.recording.keyframes.get(self._lanes[index].lane.name, [])]
-        return max((n for n in numbers if n < firing), default=0)
-
-    @staticmethod
-    def _index_after(replay: _LaneReplay, firing: int) -> int:
-        if not firing:
-            return 0
-        return next(
-            (
-                i + 1
-                for i, r in enumerate(replay.records)
-                if r.kind == FIRING and r.fixed[0] == firing
-            ),
-            len(replay.records),
-        )
-
-    def _maker(self, source: str) -> int | None:
-        for i, replay in enumerate(self._lanes):
-            if source in replay.lane.task.publishes:
-                return i
-        return None
-
-    def _made_by(self, maker: int, source: str, chosen: dict[int, int]) -> int:
-        """The sequence number that a source has reached at a lane's keyframe."""
-        lane = self._lanes[maker].lane
-        state = load_state(dict(self.recording.keyframes[lane.name])[chosen[maker]], self.graph)
-        lane.restore(state)
-        return lane.sequence_of(source)
 
 
 def _compare(lane: Lane, recorded: tuple[Any, ...], found: tuple[Any, ...]) -> str:

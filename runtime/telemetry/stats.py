@@ -40,6 +40,7 @@ class NodeStats:
         "absent",
         "called",
         "misses",
+        "off",
         "overruns",
         "raised",
         "silent",
@@ -55,6 +56,7 @@ class NodeStats:
         self.stale = 0  # not called: an input was too old
         self.absent = 0  # not called: an input was never there
         self.unaligned = 0  # not called: no message near enough to the trigger's stamp
+        self.off = 0  # not called: its mode was not active
         self.raised = 0
         self.misses = 0  # published later than its deadline
         self.overruns = 0  # ran longer than its declared budget

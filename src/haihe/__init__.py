@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         fresh,
         silent,
         sometimes,
+        tunable,
         unit,
     )
     from haihe.runtime.errors import HaiheError
@@ -48,7 +49,7 @@ _PLACES = {
     "haihe.models.detector": ("detector",),
     "haihe.runtime.contracts": (
         "RNG", "TICK", "Age", "Rng", "Tick", "age_of", "aligned", "fifo",
-        "frame", "fresh", "silent", "sometimes", "unit",
+        "frame", "fresh", "silent", "sometimes", "tunable", "unit",
     ),
     "haihe.runtime.errors": ("HaiheError",),
     "haihe.runtime.graph": ("Graph", "feedback", "named"),
@@ -88,6 +89,7 @@ __all__ = [
     "simulate",
     "sometimes",
     "subgraph",
+    "tunable",
     "unit",
 ]
 

@@ -1,12 +1,13 @@
 """Unit profiles: every mistake is told with file, line, key and cure."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.boards.reader import reader, watch_line
 
-from haihe.boards.binding import bind
+from haihe.boards.binding import bind, replace_driver
 from haihe.boards.unit import find_unit, load_unit, unit_from_text
 from haihe.drivers.camera.file import FileOptions
 from haihe.drivers.roles import camera, servos
@@ -147,15 +148,25 @@ MISTAKES = {
         "unit.yaml:14:7: devices.neck.guard: on_host_death: none leaves the actuator as it is "
         "when the host dies. Say why that is acceptable: accept_uncontrolled: <reason>.",
     ),
-    "warden": (
-        "on_host_death: none", "on_host_death: warden",
-        "unit.yaml:14:7: devices.neck.guard: on_host_death: warden is not in this version. Use "
-        "`device` if the device has a watchdog of its own, or `none` with accept_uncontrolled.",
+    "a limit without a warden": (
+        "on_host_death: none", "on_host_death: none\n      warden: 150ms",
+        "unit.yaml:14:7: devices.neck.guard: warden: 0.15 s is the limit of a warden, and "
+        "on_host_death is none. Write on_host_death: warden, or leave it out.",
+    ),
+    "a warden that is too quick": (
+        "on_host_death: none", "on_host_death: warden\n      warden: 5ms",
+        "unit.yaml:14:7: devices.neck.guard: warden: found 0.005 s, expected 0.02 to 10 s. Write "
+        "how long the actuator's lane may give no sign before its process is killed.",
+    ),
+    "a warden quicker than the lane": (
+        "on_host_death: none", "on_host_death: warden\n      warden: 30ms",
+        "unit.yaml:16:7: devices.neck.guard.warden: the limit is 30 ms and the period of the lane "
+        "20 ms; expected two periods or more. Give it more time.",
     ),
     "bridge": (
         "on_host_death: none", "on_host_death: bridge",
         "unit.yaml:14:7: devices.neck.guard: on_host_death: bridge is not in this version. Use "
-        "`device` if the device has a watchdog of its own, or `none` with accept_uncontrolled.",
+        "`warden`, `device` if the device has a watchdog of its own, or `none` with accept_uncontrolled.",
     ),
     "unknown answer to host death": (
         "on_host_death: none", "on_host_death: nothing",
@@ -412,3 +423,25 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_the_unit_that_comes_with_haihe_is_good() -> None:
     prepared = prepare(follow(), "pan-tilt")
     assert prepared.binding.buses(prepared.plan)
+
+
+class Deaf:
+    """A servo driver that cannot prepare its safe actions."""
+
+    joints = ("pan", "tilt")
+
+
+def test_a_driver_without_safe_frames_cannot_have_a_warden() -> None:
+    unit = unit_from_text(GOOD.replace("on_host_death: none", "on_host_death: warden"), "unit.yaml")
+    prepared = prepare(follow(), unit)
+    prepared.binding.buses(prepared.plan)
+    bound = prepared.binding.devices["neck"]
+    spec = dataclasses.replace(bound.spec, make=lambda options: Deaf())
+    deaf = replace_driver(prepared.binding, "neck", spec, bound.options)
+    with pytest.raises(BoardError) as caught:
+        deaf.buses(prepared.plan)
+    assert str(caught.value) == (
+        "unit.yaml:15:7: devices.neck.guard.on_host_death: a warden cannot make servo.sts safe: the "
+        "driver has no safe_frames. Use `device` if the device has a watchdog of its own, or `none` "
+        "with accept_uncontrolled."
+    )

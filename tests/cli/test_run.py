@@ -89,3 +89,45 @@ def test_a_port_that_is_not_there(
         "'/dev/ttyNONE'. Check the plug and the name: ls -l /dev/serial/by-id"
     )
     sys.modules.pop("run_of_test", None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("--keep", "60s", "--report", "a.html"),
+            "RecordError: --report: it tells of a whole run, and --keep records a part of it. "
+            "Leave one out.",
+        ),
+        (
+            ("--keep", "soon"),
+            "ContractError: 'soon' is not a quantity. Write a number and a unit, as in '5s'.",
+        ),
+        (
+            ("--record", "a.mcap", "--quota", "much"),
+            "ContractError: quota 'much' is not a size. Write a number and a unit, as in 2GB.",
+        ),
+        (
+            ("--sim", "--metrics", "0.0.0.0:9464"),
+            "ContractError: metrics '0.0.0.0:9464': 0.0.0.0 is not an address of the loopback "
+            "device. Whoever reaches that port could read: use 127.0.0.1:9464, and from another "
+            "machine ssh -L 9464:127.0.0.1:9464.",
+        ),
+        (
+            ("--log", "nowhere/a.jsonl"),
+            "RecordError: log @/nowhere/a.jsonl: it cannot be opened: No such file or directory. "
+            "Choose another file.",
+        ),
+    ],
+)
+def test_options_of_recording_and_telemetry(
+    arguments: tuple[str, ...],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ["robot.follow", "--unit", "pan-tilt", "--duration", "1s", *arguments]
+    assert refusal(capsys, *given) == said.replace("@", str(tmp_path))
+    assert list(tmp_path.iterdir()) == []

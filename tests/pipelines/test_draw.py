@@ -18,6 +18,7 @@ from haihe.pipelines.draw.drawing import (
 )
 from haihe.pipelines.draw.mermaid import mermaid
 from haihe.pipelines.draw.numbers import numbers_of
+from haihe.pipelines.draw.svg import svg
 from haihe.pipelines.draw.text import text
 from haihe.pipelines.launch import prepare
 from haihe.runtime.plan.build import make_plan
@@ -44,7 +45,7 @@ lane every-20ms  every 20 ms
 │    ┄▷ goal       route.goal   fresh 250 ms
 │    ┄▷ parts      find         fresh 120 ms
 │    ─▶ neck       neck.state   fresh 25 ms
-└─ guard · write neck  command age 250 ms, safe: hold, host dies: none
+└─ guard · write neck  command age 250 ms, safe: hold, host dies: warden
      ─▶ command    aim
 
 lane front  on front.image
@@ -210,3 +211,41 @@ def test_a_unit_that_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == (
         "BoardError: unit 'pan-tlit' is not known. Did you mean 'pan-tilt'?\n"
     )
+
+
+def _apart() -> Drawing:
+    graph = everything()
+    graph.process("vision", "find")
+    graph.process("far", "route")
+    prepared = prepare(graph, "pan-tilt")
+    return drawing_of(prepared.graph, prepared.plan, prepared.binding)
+
+
+def test_every_drawing_says_in_which_process_a_thread_runs() -> None:
+    said = text(_apart()).splitlines()
+    assert "lane front  on front.image  process vision" in said
+    assert "thread slow  process far  route before fuse" in said
+    assert "lane every-20ms  every 20 ms" in said  # the main one is not told
+    drawn_ = svg(_apart())
+    assert "front · on front.image · process vision<" in drawn_
+    assert "thread slow · process far · route before fuse<" in drawn_
+
+
+def test_mermaid_puts_processes_around_their_threads() -> None:
+    lines = mermaid(_apart()).splitlines()
+    assert [line for line in lines if "subgraph" in line or line.endswith("end")] == [
+        '  subgraph p2["process far"]',
+        '    subgraph t0["thread slow"]',
+        '      subgraph l4["lane route · every 100 ms"]',
+        "      end",
+        '      subgraph l7["lane fuse · on find, 4 places"]',
+        "      end",
+        "    end",
+        "  end",
+        '  subgraph l12["lane every-20ms · every 20 ms"]',
+        "  end",
+        '  subgraph p17["process vision"]',
+        '    subgraph l18["lane front · on front.image"]',
+        "    end",
+        "  end",
+    ]

@@ -12,11 +12,15 @@ from haihe.boards.unit import unit_from_text
 from haihe.models.detector import detector
 from haihe.models.manifest import find_manifest
 from haihe.pipelines.launch import run
+from haihe.pipelines.overruns import OverrunWatch
+from haihe.runtime.clock import now_ns
 from haihe.runtime.errors import NodeError
+from haihe.runtime.exec.lane import Overrun
 from haihe.runtime.graph import Graph
 from haihe.runtime.node import node
 from haihe.runtime.plan.build import make_plan
 from haihe.runtime.plan.chains import chains_of
+from haihe.runtime.record.recorder import Recorder
 from haihe.runtime.record.recording import Recording
 from haihe.runtime.types import Image, Reading
 
@@ -55,6 +59,23 @@ def test_every_overrun_is_in_the_recording_with_what_it_voids(tmp_path: Path) ->
         assert note["took_ns"] > note["budget_ns"] == 1000
         assert (note["lane"], note["node"]) == ("every-5ms", "hasty")
         assert note["void"] == ["every-5ms → passed"]
+
+
+def test_in_another_process_it_voids_only_what_it_delays(tmp_path: Path) -> None:
+    with Graph("split") as g:
+        hasty()
+        still()
+        g.process("eye", "still")
+    plan = make_plan(g, {})
+    recorder = Recorder(tmp_path / "run.mcap", {"plan": msgspec.to_builtins(plan)})
+    watch = OverrunWatch(g, plan, recorder, {}, strict=False)
+    watch.overran(Overrun(now_ns(), "every-5ms", "hasty", 1, 2000, 1000))
+    watch.overran(Overrun(now_ns(), "every-10ms", "still", 1, 2000, 1000))
+    recorder.close()
+    notes = Recording(tmp_path / "run.mcap").note_log["overrun"]
+    assert [(note["node"], note["void"]) for note in notes] == [
+        ("hasty", ["every-5ms → every-5ms"]), ("still", ["every-10ms → every-10ms"]),
+    ]  # fmt: skip
 
 
 def test_a_budget_that_is_given_counts_like_a_declared_one() -> None:

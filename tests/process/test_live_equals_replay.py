@@ -26,8 +26,16 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
     def one(number: int) -> Path:
         out = folder / str(number)
+        # every other one with its lanes in processes of their own
+        processes = {"processes": "both"} if number % 2 else {}
         result = live(
-            out, graph="stalls", seed=seed(number), duration="4.5s", events=True, burn=True
+            out,
+            graph="stalls",
+            seed=seed(number),
+            duration="4.5s",
+            events=True,
+            burn=True,
+            **processes,
         )
         assert result["error"] == "", result
         return out

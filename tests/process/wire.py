@@ -22,12 +22,18 @@ class Write(NamedTuple):
     data: bytes
 
 
-def start(out: Path, **options: Any) -> "subprocess.Popen[bytes]":
+MARK = "HAIHE_TEST_RUN"  # in the environment of a run and of all that it starts
+
+
+def start(
+    out: Path, mark: dict[str, str] | None = None, **options: Any
+) -> "subprocess.Popen[bytes]":
     """Start live_app."""
     command = [sys.executable, str(HERE / "live_app.py"), "--out", str(out)]
     for key, value in options.items():
         command += [f"--{key}"] if value is True else [f"--{key}", str(value)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE)
+    environment = os.environ | (mark or {})
+    return subprocess.Popen(command, stderr=subprocess.PIPE, env=environment)
 
 
 def finish(process: "subprocess.Popen[bytes]", out: Path) -> dict[str, Any]:

@@ -14,8 +14,10 @@ from hypothesis.extra import numpy as hnp
 from haihe.runtime import types
 from haihe.runtime.types import (
     F64,
+    Condition,
     Detection,
     Detections,
+    GoalStatus,
     Image,
     Intrinsics,
     JointCommand,
@@ -75,6 +77,13 @@ MESSAGES = {
     JointCommand: st.builds(JointCommand, arrays(np.float64, st.integers(0, 6))),
     JointState: joint_states(),
     Reading: st.builds(Reading, FLOATS, NAMES),
+    Condition: st.builds(Condition, st.booleans(), NAMES),
+    GoalStatus: st.builds(
+        GoalStatus,
+        st.sampled_from(["running", "succeeded", "failed"]),
+        st.floats(0.0, 1.0),
+        NAMES,
+    ),
 }
 
 
@@ -249,3 +258,12 @@ def test_signs_of_the_bearing():
 @given(cameras(), st.floats(-1e4, 1e4), st.floats(-1e4, 1e4))
 def test_any_pixel_has_a_finite_bearing(camera, u, v):
     assert all(map(math.isfinite, camera.bearing(u, v)))
+
+
+def test_a_goal_status_is_one_of_three_with_a_progress_in_its_range():
+    with pytest.raises(
+        ValueError, match=r"^GoalStatus\('done'\): say running, succeeded or failed\.$"
+    ):
+        GoalStatus("done")
+    with pytest.raises(ValueError, match=r"^GoalStatus: progress 1\.5 is not within 0\.\.1\.$"):
+        GoalStatus("running", 1.5)

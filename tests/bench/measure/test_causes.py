@@ -156,7 +156,7 @@ def test_a_detector_that_is_always_too_slow(incident_path: PathOf) -> None:
     evidence, (safe, stale) = opened(incident_path, "late detector")
     assert told(evidence, stale) == [
         "0.275 s part of lane front took 260 ms in firing 1, usually 260 ms, no budget declared",
-        "0.281 s aim.parts: part 280.5 ms old, up to 547.2 ms, limit 250 ms (86 firings, 1.836 s, "
+        "0.281 s aim.parts: part 280.5 ms old, up to 547.2 ms, limit 250 ms (86 firings, 1.814 s, "
         "to the end)",
     ]
     # armed all the time, and never a command: not what every start brings
@@ -165,7 +165,7 @@ def test_a_detector_that_is_always_too_slow(incident_path: PathOf) -> None:
         "0.001 s aim not called: no parts yet (14 firings up to then)",
         "0.001 s neck has no command yet",
         "0.001 s guard of neck: DISARMED -> STALE: armed, no command yet; pan hold, tilt hold "
-        "(100 firings, 2.095 s, to the end)",
+        "(100 firings, 2.045 s, to the end)",
         "0.275 s part of lane front took 260 ms in firing 1, usually 260 ms, no budget declared",
         "0.281 s aim not called: parts 280.5 ms old, limit 250 ms (86 firings up to then)",
     ]

@@ -1,5 +1,6 @@
 import math
 import pickle
+from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -21,7 +22,7 @@ from haihe.drivers.servo.sts_registers import (
     ticks_of,
 )
 from haihe.runtime.errors import BoardError, DeviceError
-from haihe.runtime.guard import Action, Decision, GuardState
+from haihe.runtime.guard import Action, Decision, GuardState, JointRule, SafeAction
 from haihe.runtime.io import BusDevice, Exchange, Reply, drive
 from haihe.runtime.types import JointState
 
@@ -284,6 +285,77 @@ def test_a_joint_that_changes_alone_and_one_that_comes_from_none():
     (tx,) = sent(group, decision(DRIVE, NONE))
     assert tx[4:7] == bytes.fromhex("832907")
     assert group.frames_for(decision(DRIVE, NONE)) == tx
+
+
+RULES = (
+    JointRule("pan", -2_000_000, 2_000_000, 5_235_988, 0, SafeAction.HOLD),
+    JointRule("tilt", -2_000_000, 2_000_000, 1_570_796, 9_000_000, SafeAction.GO, 300_000),
+)
+
+
+def test_safe_frames_move_no_faster_than_the_slew_and_the_rate():
+    frames = StsGroup(OPTIONS).safe_frames(decision(DRIVE, DRIVE, positions=(0, 300_000)), RULES)
+    # 300 deg/s: 3413 ticks/s; 90 deg/s: 1023; 9 rad/s2: 58 (100 ticks/s2); tilt is turned round
+    pan = "0100 0008 0000 550d"
+    tilt = "023a 3c07 0000 ff03"
+    body = bytes.fromhex(f"fe14832907{pan}{tilt}")
+    goal = b"\xff\xff" + body + bytes((~sum(body) & 0xFF,))
+    assert frames == goal + bytes.fromhex("fffffe088328010101020148")
+
+
+def test_safe_frames_keep_the_bus_options_where_they_are_slower():
+    group = StsGroup(StsOptions((PAN, TILT), acceleration=20, speed=900))
+    frames = group.safe_frames(decision(DRIVE, DRIVE), RULES)
+    assert frames[7:15] == bytes.fromhex("0114 0008 0000 8403")
+    assert frames[15:23] == bytes.fromhex("0214 0008 0000 8403")
+    slow = (RULES[0], JointRule("tilt", -1, 1, 1, 1, SafeAction.HOLD))
+    assert group.safe_frames(decision(DRIVE, DRIVE), slow)[15:23] == bytes.fromhex(
+        "0201 0008 0000 0100"  # 0 would be no limit at all
+    )
+
+
+def test_safe_frames_free_what_is_free_and_leave_the_group_as_it_was():
+    group = StsGroup(OPTIONS)
+    before = group.snapshot()
+    assert group.safe_frames(decision(FREE, FREE), RULES) == bytes.fromhex(
+        "fffffe08832801010002004a"
+    )
+    assert group.safe_frames(decision(NONE, NONE), RULES) == b""
+    far = group.safe_frames(decision(DRIVE, FREE, positions=(9_000_000, 0)), RULES)
+    assert far[9:11] == (4095).to_bytes(2, "little")
+    assert group.snapshot() == before
+    assert group.counters["clamped"] == 0
+
+
+def test_padding_of_the_longest_frame_saves_the_safe_frames_after_any_cut():
+    group = StsGroup(OPTIONS)
+    exchanges = [next(group.read()).tx]
+    exchanges += sent(group, decision(DRIVE, DRIVE, positions=(500_000, -500_000)))
+    for _ in range(3):
+        exchanges += sent(group, decision(DRIVE, DRIVE, positions=(600_000, -600_000)))
+    exchanges += sent(group, decision(DRIVE, FREE))
+    assert max(map(len, _frames(exchanges))) == group.longest_frame == 24
+    safe = group.safe_frames(decision(DRIVE, FREE, positions=(100_000, 0)), RULES)
+    lost = {0: 0, group.longest_frame: 0}
+    for tx in exchanges:
+        for cut in range(1, len(tx)):
+            for pad in lost:
+                bus = StsEmulator(OPTIONS)
+                bus.gap_ns = 1 << 62  # a frame that was cut waits for its rest for ever
+                bus.receive(tx[:cut] + bytes(pad) + safe, 1)
+                pan, tilt = bus.servos[1], bus.servos[2]
+                held = (pan.peek("goal_position"), pan.peek("torque_enable"))
+                lost[pad] += (*held, tilt.peek("torque_enable")) != (2113, 1, 0)
+    assert lost[group.longest_frame] == 0
+    assert lost[0] > 20  # without the padding they are swallowed
+
+
+def _frames(exchanges: list[bytes]) -> Iterator[bytes]:
+    for tx in exchanges:
+        while tx:
+            size = tx[3] + 4
+            yield tx[:size]
+            tx = tx[size:]
 
 
 def test_a_goal_out_of_the_ticks_is_clamped_and_counted():

@@ -13,6 +13,7 @@ from haihe.drivers.roles import camera, servos
 from haihe.models.detector import detector
 from haihe.pipelines.check.findings import Finding, findings
 from haihe.pipelines.check.resources import core_findings, port_of
+from haihe.pipelines.check.wiring import warden_finding
 from haihe.pipelines.launch import prepare
 from haihe.pipelines.nodes.pursue import Pursue
 from haihe.pipelines.worlds.ideal import ideal_detector
@@ -26,10 +27,10 @@ SHIPPED = find_unit("pan-tilt", None).read_text("utf-8")
 LINES = Path(__file__).read_text("utf-8").splitlines()
 DEATH = Finding(
     "note",
-    "unit.yaml:24:7",
-    "neck keeps its last goal when the host dies; accepted because: The servos hold their last "
-    "goal and the head is too light to hurt. A watchdog of their own they do not have; the warden "
-    "comes with the runtime.",
+    "unit.yaml:27:7",
+    "neck: when the runtime dies, or its lane gives no sign for 100 ms, a warden kills it and "
+    "sends the safe actions. Not covered: power loss, a hung kernel, a runtime that is PID 1 of a "
+    "container.",
 )
 
 
@@ -67,7 +68,27 @@ def seen(parts: Detections, neck: Annotated[JointState, fresh("45ms")]) -> Joint
 
 def test_a_good_graph_says_only_what_somebody_accepted() -> None:
     assert found(following(), unit(), "rpi5") == [DEATH]
-    assert str(DEATH).startswith("note   unit.yaml:24:7: neck keeps its last goal when the host")
+    assert str(DEATH).startswith("note   unit.yaml:27:7: neck: when the runtime dies, or its")
+
+
+def test_a_warden_under_pid_1_and_an_accepted_death_are_told() -> None:
+    (first,) = found(following(), unit("warden\n", "warden\n      warden: 1s\n"))
+    assert "no sign for 1 s," in first.text
+    prepared = prepare(following(), unit())
+    guard = prepared.binding.devices["neck"].profile.guard
+    assert guard is not None
+    assert str(warden_finding(prepared, "neck", guard, is_init=True)) == (
+        "warns  unit.yaml:27:7: this process is PID 1: its death kills the warden of neck too, and "
+        "neck keeps its last goal. Run it under an init that is PID 1 instead: docker run --init."
+    )
+    accepted = "none\n      accept_uncontrolled: it is light\n"
+    assert found(following(), unit("on_host_death: warden\n", f"on_host_death: {accepted}")) == [
+        Finding(
+            "note",
+            "unit.yaml:27:7",
+            "neck keeps its last goal when the host dies; accepted because: it is light",
+        )
+    ]
 
 
 @pytest.mark.parametrize(

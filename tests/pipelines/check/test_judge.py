@@ -11,9 +11,10 @@ from haihe.drivers.roles import camera, servos
 from haihe.pipelines.check import check
 from haihe.pipelines.check.cures import Changes, cures, headroom
 from haihe.pipelines.check.flow import Flow
-from haihe.pipelines.check.judge import Case, base_verdict, chains, promises
+from haihe.pipelines.check.judge import Case, chains, promises
 from haihe.pipelines.check.report import Budget, Verdict, weakest
 from haihe.pipelines.check.timing_of import Source, bound, timing_of
+from haihe.pipelines.check.words import words
 from haihe.pipelines.launch import prepare, simulate
 from haihe.runtime.contracts import fresh, sometimes
 from haihe.runtime.graph import Graph
@@ -32,7 +33,8 @@ def apart(budgets: dict[str, Budget] = BUDGETS, word: str = "holds (estimated)")
     threads = tuple(msgspec.structs.replace(t, process="") for t in timing.threads)
     timing = msgspec.structs.replace(timing, threads=threads)
     verdict = Verdict(word)  # type: ignore[arg-type]
-    return Case(made.graph, made.plan, flow, budgets, verdict, timing, bound(timing, flow))
+    words = {lane.name: verdict for lane in made.plan.lanes}
+    return Case(made.graph, made.plan, flow, budgets, words, timing, bound(timing, flow))
 
 
 def test_the_design_s_example_has_the_design_s_ages() -> None:
@@ -111,19 +113,23 @@ def test_what_keeps_a_verdict_from_holding(
     cores: tuple[int, int], ranks: tuple[int, int], samples: int, word: str
 ) -> None:
     plan = _placed(prepared().plan, cores, ranks)
-    assert str(base_verdict(plan, BUDGETS, 8)[0]) == word
+    assert str(weakest_of(plan, BUDGETS, 8)) == word
 
 
 def test_holds_is_measured_only_when_every_budget_is() -> None:
     plan = msgspec.structs.replace(_placed(prepared().plan, (1, 2), (50, 40)), streams=())
-    assert str(base_verdict(plan, BUDGETS, 8)[0]) == "holds (measured)"
-    assert str(base_verdict(plan, BUDGETS, 1)[0]) == "expected (2 threads share 1 cores)"
+    assert str(weakest_of(plan, BUDGETS, 8)) == "holds (measured)"
+    assert str(weakest_of(plan, BUDGETS, 1)) == "expected (2 threads share 1 cores)"
     guess = msgspec.structs.replace(BUDGETS["face"], origin="declared")
-    assert str(base_verdict(plan, BUDGETS | {"face": guess}, 8)[0]) == "holds (estimated)"
+    assert str(weakest_of(plan, BUDGETS | {"face": guess}, 8)) == "holds (estimated)"
     few = msgspec.structs.replace(BUDGETS["face"], weakness="90 runs of face are few")
-    assert str(base_verdict(plan, BUDGETS | {"face": few}, 8)[0]) == (
+    assert str(weakest_of(plan, BUDGETS | {"face": few}, 8)) == (
         "expected (90 runs of face are few)"
     )
+
+
+def weakest_of(plan: Plan, budgets: dict[str, Budget], cores: int) -> Verdict:
+    return weakest([*words(plan, budgets, cores).values()])
 
 
 def _placed(plan: Plan, cores: tuple[int, int], ranks: tuple[int, int]) -> Plan:

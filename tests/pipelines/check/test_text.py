@@ -48,6 +48,8 @@ what looks like a cure and is none
 for a stronger verdict
   give every-20ms, front a core and a priority: `threads: {every-20ms: {core: 4, priority: 50}}` in
     the unit profile
+  run front in a process of its own (`processes: {vision: {threads: [front]}}` in the unit profile):
+    the reader of front shares the interpreter of main with every-20ms
 
 assumes  budgets are kept: each overrun of a run is reported, with the chains it voids · front
          captures every 33.3 ms · neck: every device answers, its adapter adds no delay · each

@@ -238,7 +238,7 @@ estimates = st.builds(
 
 @st.composite
 def graphs(draw: st.DrawFn) -> Graph:
-    """Cameras seen by one to three chains of nodes, loops, a head that is aimed, threads."""
+    """Cameras seen by one to three chains of nodes, loops, a head, threads, processes."""
     with Graph(draw(names)) as g:
         neck = servos("neck") if draw(st.booleans()) else None
         threads: list[Any] = []
@@ -272,6 +272,8 @@ def graphs(draw: st.DrawFn) -> Graph:
             )
         if threads:
             g.thread("shared", *threads, policy=draw(st.sampled_from(["priority", "fifo"])))
+        for index, node_name in enumerate(draw(st.lists(st.sampled_from([*g.nodes]), max_size=1))):
+            g.process(f"process-{index}", node_name)
     return g
 
 
@@ -282,3 +284,6 @@ def test_any_graph_goes_back_and_forth(graph: Graph) -> None:
     assert list(other.nodes) == list(graph.nodes)
     for name, use in graph.nodes.items():
         assert other.nodes[name].inputs == use.inputs
+    assert [(p.name, p.nodes) for p in other.processes.values()] == [
+        (p.name, p.nodes) for p in graph.processes.values()
+    ]

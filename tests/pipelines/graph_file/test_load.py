@@ -66,6 +66,16 @@ def test_threads_are_those_of_python() -> None:
     assert graph.threads["all"].line == "follow.yaml:7:11"
 
 
+def test_processes_are_those_of_python() -> None:
+    more = f"  aim: {{node: {PARTS}:aim, in: {{parts: part, neck: neck.state}}}}\n"
+    tail = "commands: {neck: aim}\nprocesses: {vision: {nodes: [part]}}\n"
+    graph = load_graph_file(write(HEAD + LOOK + more + tail))
+    assert graph.processes["vision"].nodes == ("part",)
+    assert graph.processes["vision"].line == "follow.yaml:7:13"
+    plan = make_plan(graph, {})
+    assert (plan.process_of("front"), plan.processes) == ("vision", ("vision",))
+
+
 def test_a_module_beside_the_file_is_found(tmp_path: Path) -> None:
     write("from haihe import node\nfrom haihe.types import Image\n\n@node\n"
           "def still(image: Image) -> Image:\n    return image\n",

@@ -50,7 +50,7 @@ REFUSED = {
     ),
     "nothing in one": (
         HEAD + "  aim: {in: front.image}\n",
-        "follow.yaml:4:3: nodes.aim: write node, model or graph.",
+        "follow.yaml:4:3: nodes.aim: write node, model, graph or select.",
     ),
     "an unknown constant": (
         HEAD + f"  part: {{node: {PARTS}:look, in: front.image, params: {{flor: 1}}}}\n",
@@ -148,6 +148,22 @@ REFUSED = {
     "a lane that is no node": (
         HEAD + LOOK + "threads: {t: {lanes: [prat]}}\n",
         "follow.yaml:5:23: threads.t.lanes[0]: no node 'prat'. Did you mean 'part'?",
+    ),
+    "a process of no node": (
+        HEAD + LOOK + "processes: {vision: {nodes: [prat]}}\n",
+        "follow.yaml:5:30: processes.vision.nodes[0]: no node 'prat'. Did you mean 'part'?",
+    ),
+    "a process without nodes": (
+        HEAD + LOOK + "processes: {vision: {nodes: []}}\n",
+        "follow.yaml:5:13: process vision: name the nodes that run in it.",
+    ),
+    "a process without the key": (
+        HEAD + LOOK + "processes: {vision: {threads: [front]}}\n",
+        "follow.yaml:5:22: processes.vision: unknown key 'threads'. Known: nodes.",
+    ),
+    "a process that is the launcher's": (
+        HEAD + LOOK + "processes: {main: {nodes: [part]}}\n",
+        "follow.yaml:5:13: process main exists already. Choose another name.",
     ),
     "an unknown policy": (
         HEAD + LOOK + "threads: {t: {lanes: [part], policy: fife}}\n",

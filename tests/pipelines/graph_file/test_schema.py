@@ -43,6 +43,8 @@ WRONG = {
     "a source": (GOOD + "  aim: {node: app:aim, in: a.b.c}\n", "nodes/aim/in"),
     "a range": ("graph: a\nparams: {t: {default: 1, range: [0]}}\n", "params/t"),
     "a policy": ("graph: a\nthreads: {t: {lanes: [aim], policy: fife}}\n", "threads/t/policy"),
+    "no nodes": ("graph: a\nprocesses: {p: {nodes: []}}\n", "processes/p/nodes"),
+    "a thread of a process": ("graph: a\nprocesses: {p: {threads: [t]}}\n", "processes/p"),
     "a feedback": ("graph: a\nfeedback: {was: {from: aim, initial: 0}}\n", "feedback/was/initial"),
     "an include": ("graph: a\ninclude: camera.yaml\n", "include"),
 }
@@ -94,6 +96,7 @@ def test_every_form_is_valid() -> None:
             "  eye: {graph: eye.yaml, in: front.image, params: {gain: $t}}\n"
             "  aim: {node: pursue, in: {parts: left/part, neck: neck.state}, params: {label: 5}}\n"
             "commands: {neck.command: aim}\nthreads: {t: {lanes: [left/part], policy: fifo}}\n"
+            "processes: {p: {nodes: [part, left/part]}}\n"
         )
         == set()
     )

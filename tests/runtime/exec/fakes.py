@@ -132,6 +132,9 @@ class Kept:
     def keyframe(self, lane: str, firing: int, t_ns: int, state: bytes) -> None:
         pass
 
+    def orphan(self, source: str, sample: tuple[int, Any, int, int]) -> None:
+        pass
+
     def records(self, plan: Plan, lane: str) -> list[LaneRecord]:
         task = next(one.task for one in plan.lanes if one.name == lane)
         return list(parse_block(bytes(self.blocks[lane]), record_layout(task)))

@@ -20,6 +20,7 @@ from tests.runtime.exec.fakes import (
 
 from haihe.pipelines.launch import Simulation, simulate
 from haihe.runtime.errors import NodeError, PlanError
+from haihe.runtime.exec.faults import Faults
 from haihe.runtime.exec.virtual import VirtualExecutor
 from haihe.runtime.graph import Graph
 from haihe.runtime.guard import GuardState
@@ -95,7 +96,7 @@ def test_an_overrun_skips_to_the_next_place_of_the_grid() -> None:
     first = next(i for i, f in enumerate(firings) if outcome_of(f[5]) == CALLED)
     releases = [f[1] - executor.begin_ns for f in firings[first:]]
     assert releases == [releases[0] + i * 3 * PERIOD for i in range(len(releases))]
-    assert len(firings) + executor._runs[0].skipped == 10
+    assert len(firings) + executor.runs[0].skipped == 10
 
 
 def test_latest_wins_and_every_message_is_accounted_for() -> None:
@@ -162,6 +163,7 @@ def follow(
     fault: Fault | None = None,
     seed: int = 3,
     prepare: Any = None,
+    wardens: bool = False,
     **world: Any,
 ) -> Simulation:
     return simulate(
@@ -173,6 +175,7 @@ def follow(
         record=path,
         prepare_run=prepare,
         budgets={"ideal_detector": "8ms", "pursue": "300us"},
+        wardens=wardens,
     )
 
 
@@ -303,6 +306,33 @@ def test_after_a_replug_the_first_goal_is_where_the_joints_are() -> None:
     for servo in (1, 2):
         first = goals_of(made, servo, made.executor.begin_ns + 600 * MS)[0]
         assert abs(first - there) <= 0.04 * SLEW_TICKS + 1  # two periods at most
+
+
+def test_when_the_owner_dies_the_warden_sends_the_servos_their_safe_actions() -> None:
+    """In the middle of a frame, with the real driver, its emulator and the unit's own word."""
+    quiet = follow(duration="1s")
+    wait, frame = next(
+        (t - quiet.executor.begin_ns - 50_000, data)
+        for t, data in quiet.world.bus.received
+        if t > quiet.executor.begin_ns + 800 * MS and len(data) == 14
+    )
+
+    def prepare(executor: VirtualExecutor, world: Any) -> None:
+        faults = Faults(executor)
+        executor.after(wait, lambda: faults.kill(""))  # 5 bytes before its end
+
+    made = follow(prepare=prepare, wardens=True)
+    assert made.outcome.reason == "the main process died: it was killed by SIGKILL"
+    died = made.executor.begin_ns + wait
+    received = made.world.bus.received
+    cut = [data for t, data in received if died - 100_000 < t <= died]
+    after = [data for t, data in received if t > died]
+    assert cut == [frame[:9]]
+    assert [set(after[0]), len(after[0]) >= 14] == [{0}, True]  # ends the frame that was cut
+    safe = list(writes([(0, data) for data in after[1:]]))
+    sent = [w for w in writes([r for r in received if r[0] < died - 100_000]) if w.goal is not None]
+    last = {w.servo: w.goal for w in sent}
+    assert [(w.servo, w.goal) for w in safe if w.goal is not None] == 2 * sorted(last.items())
 
 
 # --- determinism ----------------------------------------------------------------------------------

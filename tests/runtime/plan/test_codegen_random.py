@@ -115,7 +115,7 @@ def test_stepping_code_does_what_the_interpreter_says(pipeline):
             reads = {source: number for source, number in row[4].items() if number}
             assert (firing.release, firing.clock, firing.run) == row[1:4]
             assert (firing.reads, firing.ended) == (reads, row[5])
-    assert [run.skipped for run in executor._runs] == [lane.skipped for lane in wanted.lanes]
+    assert [run.skipped for run in executor.runs] == [lane.skipped for lane in wanted.lanes]
     for number, edge in enumerate(executor.plan.edges):
         if edge.kind != "loop":
             counted = executor.assembly.edges[number].as_dict()
