@@ -148,9 +148,9 @@ class Outlet(Slot):
         if self.ring is None:
             return None
         with self._lock:
-            for reader in self.readers:  # now, so that `put` need not
+            for reader in self.readers:  # now, so that `put` need not; and slots in the cache first
                 if reader.credits < reader.quota - 1:
-                    self._drain(reader)
+                    self._collect(reader)
             array = self.ring.loan_locked(shape, dtype)
             if array is None and self._collect_all():
                 array = self.ring.loan_locked(shape, dtype)

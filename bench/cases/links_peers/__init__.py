@@ -1,0 +1,1 @@
+"""The ways over which bench/cases/links.py sends frames: one file each, ours among them."""
