@@ -77,8 +77,8 @@ def test_a_simulated_bus_has_the_port_of_the_world_or_is_refused() -> None:
     with pytest.raises(BoardError) as error:
         live_buses(made.binding, made.plan, Places(is_sim=True, ports={"arm": "/dev/pts/9"}))
     assert str(error.value) == (
-        f"{neck_of(made)}: device neck: the unit's world does not simulate it (it has: arm). Choose "
-        "a world that does, or leave it out."
+        f"{neck_of(made)}: device neck: the unit's world does not simulate it (it has: arm). "
+        "Choose a world that does, or leave it out."
     )
     with pytest.raises(BoardError, match=r"simulate it \(it has: none\)\. Choose"):
         live_buses(made.binding, made.plan, Places(is_sim=True))
@@ -90,8 +90,8 @@ def test_a_real_bus_needs_a_port() -> None:
     with pytest.raises(BoardError) as error:
         live_buses(made.binding, made.plan, Places())
     assert str(error.value) == (
-        f"{neck_of(made)}: device neck has no port. Give `port: /dev/...`, or run it simulated with "
-        "--sim."
+        f"{neck_of(made)}: device neck has no port. Give `port: /dev/...`, or run it simulated "
+        "with --sim."
     )
 
 

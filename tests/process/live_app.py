@@ -81,7 +81,7 @@ class Fault:
         return command
 
 
-@node
+@node(recorded=True)
 @dataclass
 class Holder:
     """Passes detections on. It holds something that cannot be opened while DIR/broken is there;
