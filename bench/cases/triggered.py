@@ -69,7 +69,8 @@ def report(recording: Recording) -> None:
     low, high = np.quantile(ages, (0.05, 0.95))
     print(
         f"age at the first byte p50 {age:.1f} ms (5 to 95 %: {low:.1f} to {high:.1f}; n "
-        f"{len(ages)}) = delivery {capture:.1f} + lane {work:.1f} + {over:.1f} ms (target {TARGET_MS:g}), bus "
+        f"{len(ages)})\n"
+        f"  = delivery {capture:.1f} + lane {work:.1f} + {over:.1f} ms (target {TARGET_MS:g}), bus "
         f"every {CYCLE}"
     )
 

@@ -124,12 +124,20 @@ class _CameraServer(threading.Thread):
             index += 1 + max(0, behind)
 
     def _serve(self) -> None:
+        old: socket.socket | None = None
         with contextlib.suppress(OSError):  # the listener is closed
             while not self.stopping.is_set():
                 connection, _ = self.listener.accept()
+                if old is not None:  # its reader may be dead while something that it began lives
+                    with contextlib.suppress(OSError):
+                        old.shutdown(socket.SHUT_RDWR)
+                old = connection
+                threading.Thread(target=self._feed, args=(connection,), daemon=True).start()
                 self._connected.set()
-                with connection, contextlib.suppress(OSError):
-                    self._send(connection)
+
+    def _feed(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            self._send(connection)
 
     def _send(self, connection: socket.socket) -> None:
         while self._arrived.wait() and not self.stopping.is_set():
@@ -140,6 +148,8 @@ class _CameraServer(threading.Thread):
                 sleep_until(due)
                 connection.sendall(pack_head(index, t, image.data, image.camera))
                 connection.sendall(image.data.data)
+        if self.stopping.is_set():
+            self._arrived.set()  # for another that waits
 
 
 def serve(world: World, folder: Path, inputs: IO[bytes], answer: Callable[[str], None]) -> bool:

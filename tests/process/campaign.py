@@ -104,7 +104,8 @@ def one(seed: str) -> Result:
         out = Path(folder)
         process = start(
             out, {MARK: str(out)}, graph=graph, safe="free", duration=f"{RUN_S}s",
-            processes="campaign", warden=True, frames="lossless", seed=random.Random(seed).randrange(1 << 16),
+            processes="campaign", warden=True, frames="lossless",
+            seed=random.Random(seed).randrange(1 << 16),
         )  # fmt: skip
         end = time.monotonic() + 60
         while not (out / "armed").exists() and process.poll() is None and time.monotonic() < end:

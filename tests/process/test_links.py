@@ -1,7 +1,8 @@
 """Ratios that the links between processes are asked for, all from one run (bench/cases/links.py).
 
-Red is a ratio that lies above its limit with 99 % confidence; each verdict is printed. Rounds are added until each ratio is known well enough to say, so a busy machine makes this longer
-and not red. Nothing is judged against the clock.
+Red is a ratio that lies above its limit with 99 % confidence; each verdict is printed. Rounds are
+added until each ratio is known well enough to say, so a busy machine makes this longer and not red.
+Nothing is judged against the clock.
 """
 
 import os
