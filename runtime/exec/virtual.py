@@ -26,7 +26,7 @@ from haihe.runtime.exec.realtime import Outcome
 from haihe.runtime.exec.supervision import RestartPolicy
 from haihe.runtime.exec.virtual_links import process_link
 from haihe.runtime.exec.virtual_processes import Processes
-from haihe.runtime.exec.virtual_run import Run, Thread, TimedPort
+from haihe.runtime.exec.virtual_run import CuttablePort, Run, Thread, TimedPort
 from haihe.runtime.exec.virtual_warden import VirtualWarden
 from haihe.runtime.exec.wardens import WardenSpec
 from haihe.runtime.graph import Graph
@@ -424,7 +424,8 @@ class VirtualExecutor:
         """What a lane does ends in the middle, and so does what it sends."""
         if run.sending is not None:
             port, exchange, begun = run.sending
-            port.cut(exchange, begun, self.now_ns)
+            if isinstance(port, CuttablePort):
+                port.cut(exchange, begun, self.now_ns)
         self._processors.remove(run.thread.index)
         run.steps.close()
         run.thread.running = run.steps = run.sending = None

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from haihe.runtime.exec.lane import Lane
 from haihe.runtime.io import Exchange, Reply
@@ -23,6 +23,11 @@ class TimedPort(Protocol):
     def exchange_at(self, exchange: Exchange, t_ns: int) -> Reply:
         """The exchange begun at `t_ns`; called when its last byte has arrived."""
         ...
+
+
+@runtime_checkable
+class CuttablePort(Protocol):
+    """A port whose exchanges may end in the middle."""
 
     def cut(self, exchange: Exchange, t_ns: int, end_ns: int) -> None:
         """An exchange begun at `t_ns` whose owner dies at `end_ns`: what has not left by then
