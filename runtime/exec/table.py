@@ -20,6 +20,7 @@ from operator import attrgetter
 from haihe.runtime.exec.assembly import Assembly
 from haihe.runtime.exec.lane import Lane
 from haihe.runtime.guard import GuardState
+from haihe.runtime.links.slot import Queue
 from haihe.runtime.plan.model import Plan, TaskPlan
 from haihe.runtime.telemetry.stats import EdgeStats, NodeStats
 
@@ -122,6 +123,9 @@ class Table:
                 made[edge.source] = max(made[edge.source], stats.last)
         lane.bases = self._bases(assembly, lane.name)
         assembly.renew(lane, firing, made, t_ns)
+        queue = assembly.readers.get((lane.index, lane.task.trigger))
+        if isinstance(queue, Queue) and queue.stats:
+            queue.died_after = queue.stats[0].last
 
     # --- anyone -------------------------------------------------------------------------------
 

@@ -52,7 +52,7 @@ class Queue(Slot):
     back until there is room, so a refusal happens at the entrance of a chain only.
     """
 
-    __slots__ = ("freed", "items", "places", "stats", "taken")
+    __slots__ = ("died_after", "freed", "items", "places", "stats", "taken")
 
     def __init__(self, places: int) -> None:
         super().__init__()
@@ -61,6 +61,7 @@ class Queue(Slot):
         self.stats: list[EdgeStats] = []  # of the edges that end here
         self.freed: Callable[[], None] | None = None
         self.taken: Callable[[], None] | None = None  # at its maker in another process
+        self.died_after: int | None = None  # in a new life: the last one that the old one has read
 
     def has_room(self) -> bool:
         """Whether another sample would be taken."""
@@ -69,6 +70,10 @@ class Queue(Slot):
     def put(self, sample: Sample) -> None:
         """Publish, or refuse when it is full; never waits."""
         self.value = sample
+        if self.died_after is not None:  # what comes between waited for a dead reader
+            lost, self.died_after = sample[0] - self.died_after - 1, None
+            for stats in self.stats:
+                stats.overwritten += lost
         if not self.has_room():
             for stats in self.stats:
                 stats.refused += 1
