@@ -12,6 +12,7 @@ CASES = (
     "timer",
     "chain",
     "throughput",
+    "triggered",
     "follow",
     "live",
     "ages",
