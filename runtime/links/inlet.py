@@ -18,7 +18,7 @@ from haihe.runtime.links.wire import (
     TAKEN,
     Unpacker,
 )
-from haihe.runtime.types import Message, encode
+from haihe.runtime.types import Message
 
 ONE = CREDIT.pack(TAKEN)
 
@@ -127,10 +127,6 @@ class Inlet:
     def last(self) -> Sample | None:
         """The sample received last; it keeps its slot until the next one is."""
         return self._last
-
-    def last_bytes(self) -> bytes | None:
-        """The message received last as in a recording, also when its writer is dead."""
-        return encode(self._last[1]) if self._last is not None else None
 
     def close(self) -> None:
         """End: the writer finds the socket closed. Arrays that live keep their memory."""

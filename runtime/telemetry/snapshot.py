@@ -98,11 +98,6 @@ class NodeState(msgspec.Struct):
         """How often it ran."""
         return self.called + self.silent + self.raised
 
-    @property
-    def mean_ns(self) -> float:
-        """The mean execution time, 0 before the first."""
-        return self.total_ns / self.calls if self.calls else 0.0
-
 
 class BusState(msgspec.Struct):
     """A bus device and its guard ("" when it has none). first_bytes: commands whose data were new
