@@ -132,10 +132,7 @@ def _columns(lane: LanePlan, records: list[LaneRecord]) -> LaneColumns:
         {source: table[:, 4 + i] for i, source in enumerate(task.reads)},
         {step.name: table[:, at + i] & ((1 << CODE_BITS) - 1) for i, step in enumerate(task.steps)},
         {
-            step.name if port == "out" else f"{step.name}.{port}": table[:, at + i]
-            >> (CODE_BITS + place)
-            & 1
-            > 0
+            step.source(port): table[:, at + i] >> (CODE_BITS + place) & 1 > 0
             for i, step in enumerate(task.steps)
             for place, port in enumerate(step.outputs)
         },

@@ -118,7 +118,7 @@ def process_memory(prepared: Prepared, pictures: Iterable[float]) -> Iterator[tu
     plan, kinds = prepared.plan, kinds_of(prepared)
     picture, small = max(pictures, default=0.0), SMALL_BYTES / MB
     for process in plan.processes:
-        lanes = [lane for lane in plan.lanes if plan.process_of(lane.name) == process]
+        lanes = plan.lanes_of(process)
         nodes = [prepared.graph.nodes[step.name] for lane in lanes for step in lane.task.steps]
         is_seeing = any(isinstance(use.instance, Detector) for use in nodes)
         is_seeing = is_seeing or bool(stream_readers(plan, {process}))

@@ -75,7 +75,7 @@ class Assembly:
         for lane in self.lanes:
             queue = self.readers.get((lane.index, lane.task.trigger))
             if isinstance(queue, Queue):
-                into = _edges_into(lane.task)
+                into = lane.task.ends
                 queue.stats = [self.edges[i] for i in into if plan.edges[i].kind == "fifo"]
                 fed = [slot for s in lane.task.publishes for slot in self.slots[s]]
                 lane.outlets = [slot for slot in fed if isinstance(slot, Bounded)]
@@ -258,8 +258,7 @@ class Assembly:
 
     @staticmethod
     def _is_read_in(lane: Lane, edge: int) -> bool:
-        task = lane.task
-        return edge in _edges_into(task) or any(bus.command_edge == edge for bus in task.buses)
+        return edge in lane.task.ends
 
     def lane_of(self, node: str) -> Lane:
         """The lane in which a node runs."""
@@ -317,15 +316,11 @@ def link_for(plan: Plan, task: TaskPlan, source: str) -> Slot:
     """The link through which a task reads a source of another lane."""
     if task.fifo and source == task.trigger:
         return Queue(task.fifo)
-    for number in _edges_into(task):
+    for number in task.ends:
         edge = plan.edges[number]
         if edge.source == source and edge.kind == "aligned":
             return Recent(edge.keep)
     return Slot()
-
-
-def _edges_into(task: TaskPlan) -> list[int]:
-    return [number for step in task.steps for _, number in step.inputs]
 
 
 def node_error(use: NodeUse, exc: BaseException) -> NodeError:

@@ -80,7 +80,7 @@ class Supervisor:
         actuated = {x.name for x in plan.lanes if any(b.command_edge >= 0 for b in x.task.buses)}
         for name in plan.processes:
             fd = reserve(f"counters of {name}", Table.size(plan, name))
-            lanes = tuple(x.name for x in plan.lanes if plan.process_of(x.name) == name)
+            lanes = tuple(lane.name for lane in plan.lanes_of(name))
             self.children[name] = Child(
                 name,
                 lanes,

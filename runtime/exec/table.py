@@ -30,22 +30,6 @@ _SAFE = GuardState.SAFE
 _edge_values, _node_values = attrgetter(*_EDGE), attrgetter(*_NODE)
 
 
-def sources_of(task: TaskPlan) -> list[str]:
-    """What a task makes."""
-    outputs = [
-        step.name if port == "out" else f"{step.name}.{port}"
-        for step in task.steps
-        for port in step.outputs
-    ]
-    return [bus.state for bus in task.buses] + outputs
-
-
-def edges_of(task: TaskPlan) -> list[int]:
-    """The edges that end in a task."""
-    edges = [edge for step in task.steps for _, edge in step.inputs]
-    return edges + [bus.command_edge for bus in task.buses if bus.command_edge >= 0]
-
-
 class Table:
     """One process' counters; written by it, read by its parent and by its next life."""
 
@@ -58,17 +42,15 @@ class Table:
             self._words[source] = at // _WORD
             at += _WORD
         self._pages: dict[str, tuple[int, struct.Struct]] = {}
-        for lane in plan.lanes:
-            if plan.process_of(lane.name) == process:
-                layout = _layout(lane.task)
-                self._pages[lane.name] = (at, layout)
-                at += _WORD + 2 * layout.size
+        for lane in plan.lanes_of(process):
+            layout = _layout(lane.task)
+            self._pages[lane.name] = (at, layout)
+            at += _WORD + 2 * layout.size
 
     @staticmethod
     def size(plan: Plan, process: str) -> int:
         """Of its memory, in bytes."""
-        lanes = [lane for lane in plan.lanes if plan.process_of(lane.name) == process]
-        pages = sum(_WORD + 2 * _layout(lane.task).size for lane in lanes)
+        pages = sum(_WORD + 2 * _layout(lane.task).size for lane in plan.lanes_of(process))
         return _WORD * len(_words_of(plan, process)) + pages or _WORD
 
     def close(self) -> None:
@@ -88,9 +70,9 @@ class Table:
         """Keep the counters of a lane up to date from here on: at each of its records, before it
         is written."""
         at, layout = self._pages[lane.name]
-        edges = [assembly.edges[number] for number in edges_of(lane.task)]
+        edges = [assembly.edges[number] for number in lane.task.ends]
         nodes = [assembly.nodes[step.name] for step in lane.task.steps]
-        sources = sources_of(lane.task)
+        sources = lane.task.makes
         guards = [bus.guard for bus in lane.buses if bus.guard is not None]
         count = self._memory[at // _WORD]  # of the last life: its whole copy is left alone
 
@@ -147,10 +129,10 @@ class Table:
         task = _task_of(assembly, lane)
         values = iter(self._page(lane))
         firing = next(values)
-        made = {source: next(values) for source in sources_of(task)}
+        made = {source: next(values) for source in task.makes}
         for _ in made:
             next(values)  # at its last restart
-        for number in edges_of(task):
+        for number in task.ends:
             _set(assembly.edges[number], _EDGE, values)
         for step in task.steps:
             _set(assembly.nodes[step.name], _NODE, values)
@@ -158,7 +140,7 @@ class Table:
 
     def _bases(self, assembly: Assembly, lane: str) -> dict[str, int]:
         """What each source of a lane had made at its last restart."""
-        sources = sources_of(_task_of(assembly, lane))
+        sources = _task_of(assembly, lane).makes
         values = self._page(lane)[1 + len(sources) : 1 + 2 * len(sources)]
         return dict(zip(sources, values, strict=True))
 
@@ -182,7 +164,7 @@ def _set(stats: EdgeStats | NodeStats, names: Iterable[str], values: Iterable[in
 
 
 def _layout(task: TaskPlan) -> struct.Struct:
-    count = 2 + 2 * len(sources_of(task)) + len(_EDGE) * len(edges_of(task))
+    count = 2 + 2 * len(task.makes) + len(_EDGE) * len(task.ends)
     return struct.Struct(f"<{count + len(_NODE) * len(task.steps)}q")
 
 

@@ -18,7 +18,6 @@ from haihe.runtime.exec.supervision import (
     RestartPolicy,
     Supervision,
 )
-from haihe.runtime.exec.table import edges_of
 from haihe.runtime.exec.virtual_links import Link, Process
 from haihe.runtime.exec.virtual_run import Run
 from haihe.runtime.guard import GuardState
@@ -57,7 +56,7 @@ class Processes:
     def connect(self, assembly: Assembly) -> None:
         """The links count where the edges do."""
         for lane in assembly.lanes:
-            for number in edges_of(lane.task):
+            for number in lane.task.ends:
                 link = assembly.readers.get((lane.index, assembly.plan.edges[number].source))
                 if isinstance(link, Link):
                     link.ends.append(assembly.edges[number])

@@ -85,7 +85,7 @@ class _Generator:
             self.ids[bus.state] = len(self.ids)
         for step in task.steps:
             for port in step.outputs:
-                self.ids[self._source(step, port)] = len(self.ids)
+                self.ids[step.source(port)] = len(self.ids)
         self.external = set(task.reads)
         self.aligned = {
             plan.edges[number].source
@@ -105,10 +105,6 @@ class _Generator:
         self.groups = [group for group in plan.groups if group.home == task.name]
         named = dict.fromkeys(name for step in task.steps for name, _ in step.modes)
         self.modes = {name: f"h{i}" for i, name in enumerate(named)}
-
-    @staticmethod
-    def _source(step: StepPlan, port: str) -> str:
-        return step.name if port == "out" else f"{step.name}.{port}"
 
     def _loop_source(self, step: StepPlan, source: str) -> bool:
         return any(self.plan.edges[e].source == source for _, e in step.inputs)
@@ -179,7 +175,7 @@ class _Generator:
         for index, step in enumerate(self.task.steps):
             names += [f"N{index}", f"K{index}", f"T{index}", f"B{index}", f"O{index}"]
             names += [f"E{edge}" for _, edge in step.inputs]
-            names += [f"Y{self.ids[self._source(step, port)]}" for port in step.outputs]
+            names += [f"Y{self.ids[step.source(port)]}" for port in step.outputs]
             if self._injects(step, Inject.RNG):
                 names.append(f"X{index}")
         names += ["MODES"] if self.modes else []
@@ -229,7 +225,7 @@ class _Generator:
 
     def _select(self, index: int, step: StepPlan) -> None:
         """Take over what was published in this firing, the first of several."""
-        out, i = self.out, self.ids[self._source(step, step.outputs[0])]
+        out, i = self.out, self.ids[step.source(step.outputs[0])]
         out(f"c{index} = {QUIET}")
         for _, number in step.inputs:
             j, e = self.ids[self.plan.edges[number].source], f"E{number}"
@@ -249,7 +245,7 @@ class _Generator:
     def _step(self, index: int, step: StepPlan) -> None:
         out = self.out
         for port in step.outputs:
-            out(f"n{self.ids[self._source(step, port)]} = False")
+            out(f"n{self.ids[step.source(port)]} = False")
         if step.modes:
             self._unless_off(index, step)
             out.depth += 1
@@ -392,7 +388,7 @@ class _Generator:
     ) -> None:  # fmt: skip
         out = self.out
         stats = f"T{index}"
-        outputs = [self.ids[self._source(step, port)] for port in step.outputs]
+        outputs = [self.ids[step.source(port)] for port in step.outputs]
         out("u = mono()")
         out("try:")
         out(f"y = N{index}({self._arguments(index, step, contract, values, ages)})", 1)
@@ -466,7 +462,7 @@ class _Generator:
         fields += [f"q{self.ids[s]}" for s in task.reads]
         for index, step in enumerate(task.steps):
             bits = [
-                f"n{self.ids[self._source(step, port)]} << {CODE_BITS + place}"
+                f"n{self.ids[step.source(port)]} << {CODE_BITS + place}"
                 for place, port in enumerate(step.outputs)
             ]
             fields.append(" | ".join([f"c{index}", *bits]))

@@ -49,6 +49,10 @@ class StepPlan(msgspec.Struct, frozen=True):
     on_error: str = "stop"
     select: bool = False  # calls nothing: takes over the first input published in this firing
 
+    def source(self, port: str) -> str:
+        """What an output is called as a source."""
+        return self.name if port == "out" else f"{self.name}.{port}"
+
 
 class BusPlan(msgspec.Struct, frozen=True):
     """A device cycled in a task: read at its start, guarded and written at its end."""
@@ -71,6 +75,18 @@ class TaskPlan(msgspec.Struct, frozen=True):
     reads: tuple[str, ...]  # sources sampled from slots, in order; their sequence is recorded
     publishes: tuple[str, ...]  # sources that other tasks sample
     fifo: int = 0  # places of the trigger's queue; 0: one place, latest wins
+
+    @property
+    def makes(self) -> list[str]:
+        """Its sources: states of buses, outputs of nodes."""
+        outputs = [step.source(port) for step in self.steps for port in step.outputs]
+        return [bus.state for bus in self.buses] + outputs
+
+    @property
+    def ends(self) -> list[int]:
+        """The edges that end in it, by their index in Plan.edges."""
+        edges = [edge for step in self.steps for _, edge in step.inputs]
+        return edges + [bus.command_edge for bus in self.buses if bus.command_edge >= 0]
 
 
 class LanePlan(msgspec.Struct, frozen=True):
@@ -168,6 +184,10 @@ class Plan(msgspec.Struct, frozen=True):
     def process_of(self, lane: str) -> str:
         """The process in which a lane runs; "" is the main one."""
         return next((t.process for t in self.threads if lane in t.lanes), "")
+
+    def lanes_of(self, process: str) -> tuple[LanePlan, ...]:
+        """The lanes that run in a process."""
+        return tuple(lane for lane in self.lanes if self.process_of(lane.name) == process)
 
     def maker_process(self, source: str) -> str:
         """The process in which a source is made: its lane's; a stream is read in the process of

@@ -19,7 +19,6 @@ from haihe.runtime.clock import MILLISECOND, SECOND, now_ns
 from haihe.runtime.errors import RecordError
 from haihe.runtime.exec.assembly import Assembly
 from haihe.runtime.exec.lane import Lane
-from haihe.runtime.exec.table import sources_of
 from haihe.runtime.links.slot import Queue, Recent, Sample, Slot
 from haihe.runtime.plan.codegen import record_layout
 from haihe.runtime.plan.model import Plan, TaskPlan
@@ -114,8 +113,8 @@ class RingRecorder(Records):
     def watch(self, assembly: Assembly) -> None:
         """Know the lanes of this process: what waits between them is kept with their keyframes,
         and triggered ones take a keyframe a second, however fast they come."""
-        made = {source for lane in assembly.lanes for source in sources_of(lane.task)}
-        known = {source for task in self._tasks.values() for source in sources_of(task)}
+        made = {source for lane in assembly.lanes for source in lane.task.makes}
+        known = {source for task in self._tasks.values() for source in task.makes}
         for lane in assembly.lanes:
             self._lanes[lane.name] = lane
             self._links[lane.name] = [
@@ -192,7 +191,7 @@ class RingRecorder(Records):
                     self._drop(blocks)
                 for step in task.steps:
                     for port in step.outputs if step.recorded else ():
-                        source = step.name if port == "out" else f"{step.name}.{port}"
+                        source = step.source(port)
                         self._drop_before(f"haihe/output/{source}", first.log_ns)
             has_fired_since = bool(blocks) and blocks[-1].sequence > (
                 first.sequence if first else 0

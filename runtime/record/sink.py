@@ -1,6 +1,7 @@
 """What a run puts into a recording, as messages on channels (their layout: format.py)."""
 
 import json
+from abc import ABC, abstractmethod
 from typing import Any, Literal
 
 from haihe.runtime.clock import now_ns
@@ -13,7 +14,7 @@ FORM_NONE, FORM_MESSAGE, FORM_JPEG = 0, 1, 2
 JPEG_QUALITY = 85
 
 
-class Records:
+class Records(ABC):
     """Turns records into messages; `append` says where they go."""
 
     def __init__(self, frames: Frames) -> None:
@@ -21,9 +22,9 @@ class Records:
             raise RecordError(f'frames={frames!r}: expected "lossless", "jpeg" or "none".')
         self._frames = frames
 
+    @abstractmethod
     def append(self, topic: str, sequence: int, log_ns: int, publish_ns: int, data: bytes) -> None:
         """One message on a channel; what cannot be kept is counted, never raised."""
-        raise NotImplementedError
 
     def block(self, lane: str, data: bytes, firing: int, t_ns: int) -> None:
         """A block of a lane's records."""

@@ -330,11 +330,7 @@ def _places_of(assembly: "Assembly") -> _Places:
 
 def _readers(plan: Plan) -> dict[int, str]:
     """By edge: the lane at its end."""
-    found: dict[int, str] = {}
-    for lane in plan.lanes:
-        found |= {edge: lane.name for step in lane.task.steps for _, edge in step.inputs}
-        found |= {bus.command_edge: lane.name for bus in lane.task.buses if bus.command_edge >= 0}
-    return found
+    return {edge: lane.name for lane in plan.lanes for edge in lane.task.ends}
 
 
 def _made(assembly: "Assembly", process: str | None, known: _Places) -> dict[str, int]:

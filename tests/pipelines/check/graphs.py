@@ -9,9 +9,9 @@ from haihe.boards.compute_profile import find_profile
 from haihe.drivers.roles import camera, servos
 from haihe.pipelines.check.bus import BusTime
 from haihe.pipelines.check.examine import report
-from haihe.pipelines.check.report import Budget, Report
+from haihe.pipelines.check.report import Budget, ChainReport, Report
 from haihe.pipelines.check.timing_of import Source
-from haihe.pipelines.launch import Prepared, prepare
+from haihe.pipelines.launch import Prepared, prepare, simulate
 from haihe.runtime.contracts import fresh
 from haihe.runtime.graph import Graph
 from haihe.runtime.node import node
@@ -67,3 +67,17 @@ def reported(
         {"front": Source("front", front)}, None,
     )  # fmt: skip
     return found if findings else msgspec.structs.replace(found, findings=[])
+
+
+def assert_within(made: Prepared, chain: ChainReport) -> None:
+    """A run in virtual time comes near the bounds of its chain, and never above them."""
+    run = simulate(
+        made.graph, "4s", unit="pan-tilt", world={"ideal": True},
+        budgets={"face": "27ms", "aim": "1ms"},
+    )  # fmt: skip
+    edges = zip(made.plan.edges, run.executor.assembly.edges, strict=True)
+    worst = {edge.target: stats.worst_ns for edge, stats in edges}
+    assert chain.reading_ns is not None
+    assert chain.sent_ns is not None
+    assert 0.9 * chain.reading_ns < worst["aim.faces"] <= chain.reading_ns
+    assert 0.9 * chain.sent_ns < worst["neck.command"] <= chain.sent_ns

@@ -1,7 +1,7 @@
 """Small graphs and devices for the executors' tests."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
@@ -22,6 +22,19 @@ from haihe.runtime.plan.codegen import record_layout
 from haihe.runtime.plan.model import Plan
 from haihe.runtime.record.format import FIRING, LaneRecord, parse_block
 from haihe.runtime.types import Detections, Image, JointCommand, JointState, Message, Reading
+
+LIMIT_S = 30.0  # a hang of the test, no measure of speed
+
+
+def until(is_reached: Callable[[], bool]) -> None:
+    """Wait for something that comes, however long it takes."""
+    pause = threading.Event()
+    for _ in range(int(LIMIT_S / 0.005)):
+        if is_reached():
+            return
+        pause.wait(0.005)
+    raise AssertionError("it never came")
+
 
 MS = 1_000_000
 PERIOD = 20 * MS

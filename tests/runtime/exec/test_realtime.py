@@ -1,11 +1,12 @@
 """The realtime executor in this process, with small fakes: starts, ends, failures, order."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
 from tests.runtime.exec.fakes import (
+    LIMIT_S,
     FakePort,
     Frames,
     Joints,
@@ -13,6 +14,7 @@ from tests.runtime.exec.fakes import (
     Watch,
     guard,
     holding,
+    until,
     watching,
 )
 
@@ -26,8 +28,6 @@ from haihe.runtime.io import Port
 from haihe.runtime.node import node
 from haihe.runtime.plan.build import make_plan
 from haihe.runtime.types import Image, Reading
-
-LIMIT_S = 30.0  # a hang of the test, no measure of speed
 
 
 @pytest.fixture(autouse=True)
@@ -58,16 +58,6 @@ class Model:
 
 
 LOG: list[str] = []
-
-
-def until(is_reached: Callable[[], bool]) -> None:
-    """Wait for something that comes, however long it takes."""
-    pause = threading.Event()
-    for _ in range(int(LIMIT_S / 0.005)):
-        if is_reached():
-            return
-        pause.wait(0.005)
-    raise AssertionError("it never came")
 
 
 def only_guard(made: RealtimeExecutor) -> Guard:

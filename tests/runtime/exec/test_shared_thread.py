@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import pytest
-from tests.runtime.exec.fakes import FakePort, Frames, Joints, Kept, guard, number, steady
+from tests.runtime.exec.fakes import (
+    LIMIT_S,
+    FakePort,
+    Frames,
+    Joints,
+    Kept,
+    guard,
+    number,
+    steady,
+    until,
+)
 
 from haihe.drivers.roles import camera, servos
 from haihe.runtime.contracts import fifo, fresh
@@ -19,7 +29,6 @@ from haihe.runtime.node import node
 from haihe.runtime.plan.build import Placement, make_plan
 from haihe.runtime.types import Image, JointCommand, JointState, Reading
 
-LIMIT_S = 30.0  # a hang of the test, no measure of speed
 SAID: list[str] = []
 
 
@@ -33,15 +42,6 @@ def no_thread_is_left() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     assert [t.name for t in threading.enumerate() if t not in before] == []
-
-
-def until(is_reached: Callable[[], bool]) -> None:
-    pause = threading.Event()
-    for _ in range(int(LIMIT_S / 0.005)):
-        if is_reached():
-            return
-        pause.wait(0.005)
-    raise AssertionError("it never came")
 
 
 @node(every="5ms", recorded=True)
